@@ -1,0 +1,1 @@
+"""Ways out of the IR, and the judge."""

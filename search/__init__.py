@@ -1,0 +1,1 @@
+"""Rewrites applied, cutting into fragments, choosing kernels."""
