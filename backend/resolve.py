@@ -1,0 +1,111 @@
+"""From the dotted names in ``torch`` and ``jax`` clauses to functions, through an allow-list.
+
+Operator files are data that a user may take from elsewhere; the allow-list is what keeps reading one from running anything
+but pure tensor functions.
+"""
+
+from __future__ import annotations
+
+import importlib
+import re
+from typing import Any
+
+from ..ir import UsageError
+
+#: Every public function of these modules may be called, except ``_REFUSED``.
+MODULES = (
+    "torch.nn.functional",
+    "torch.special",
+    "torch.linalg",
+    "jax.numpy",
+    "jax.nn",
+    "jax.lax",
+    "jax.scipy.special",
+)
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Functions of the module ``torch`` itself that may be called; pure functions of their arguments, apart from random ones.
+TORCH_FUNCTIONS = _words(
+    """
+    abs acos acosh add addbmm addcdiv addcmul addmm addmv aminmax amax amin all any angle arange arccos arcsin arctan
+    argmax argmin argsort as_strided asin asinh atan atan2 atanh avg_pool1d baddbmm bernoulli bincount bitwise_and
+    bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm broadcast_tensors broadcast_to bucketize
+    cat ceil celu chunk clamp clamp_max clamp_min clone concat constant_pad_nd conv1d conv2d conv3d conv_transpose1d
+    conv_transpose2d conv_transpose3d copysign cos cosh count_nonzero cross cummax cummin cumprod cumsum deg2rad
+    diag diag_embed diagonal diff div dot dropout einsum embedding empty_like eq erf erfc erfinv exp exp2 expand_copy
+    expm1 eye fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod frac full full_like gather gcd ge group_norm
+    gt hstack hypot index_add index_copy index_fill index_put index_select inner instance_norm isclose isfinite isin isinf isnan
+    kron kthvalue layer_norm lcm ldexp le lerp lgamma linspace log log10 log1p log2 log_softmax logaddexp logaddexp2
+    logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter matmul max
+    maximum mean median meshgrid min minimum mm mode moveaxis movedim mul multinomial mv mvlgamma nan_to_num nanmean
+    nansum narrow native_batch_norm native_dropout native_group_norm native_layer_norm ne neg nextafter norm normal numel
+    ones ones_like outer permute pixel_shuffle pixel_unshuffle polar polygamma positive pow prelu prod quantile rad2deg
+    rand rand_like randn randn_like randint randint_like ravel real reciprocal relu remainder renorm repeat_interleave
+    reshape rms_norm roll rot90 round rrelu rsqrt rsub scalar_tensor scatter scatter_add scatter_reduce searchsorted
+    select select_scatter selu sgn sigmoid sign signbit sin sinc sinh slice_scatter softmax sort split split_with_sizes
+    sqrt square squeeze stack std std_mean sub sum svd swapaxes t take take_along_dim tan tanh tensordot threshold tile
+    topk transpose trapezoid tril triu true_divide trunc unbind unflatten unsqueeze vander var var_mean vdot vstack where
+    xlogy zeros zeros_like
+    batch_norm bilinear channel_shuffle cosine_similarity diagonal_scatter hardshrink native_channel_shuffle
+    """
+)
+
+#: Methods of tensors that have no function of the same meaning.
+TENSOR_METHODS = _words(
+    """
+    expand expand_as to type_as contiguous unfold view reshape repeat new_full new_zeros new_ones masked_fill flatten
+    movedim permute transpose squeeze unsqueeze size sum_to_size index_add index_fill index_copy scatter scatter_add
+    index_put bool int long float double half bfloat16
+    """
+)
+
+_NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*\Z")
+_PRIVATE = re.compile(r"(\A|\.)_")
+#: Public functions of ``MODULES`` that touch files, call Python functions or change state.
+_REFUSED = frozenset(
+    {
+        f"jax.numpy.{n}"
+        for n in ("load", "save", "savez", "fromfile", "frompyfunc", "from_dlpack", "fromfunction", "vectorize")
+    }
+    | {
+        f"jax.numpy.{n}"
+        for n in ("apply_along_axis", "apply_over_axes", "piecewise", "set_printoptions", "printoptions")
+    }
+    | {f"torch.nn.functional.{n}" for n in ("handle_torch_function", "boolean_dispatch", "assert_int_or_pair")}
+)
+
+
+def is_allowed(name: str) -> bool:
+    """Return whether a lowering clause may call ``name``, a dotted name such as ``torch.nn.functional.gelu``."""
+    if not _NAME.match(name) or _PRIVATE.search(name) or name in _REFUSED:
+        return False
+    module, _, last = name.rpartition(".")
+    if module == "torch":
+        return last in TORCH_FUNCTIONS
+    if module == "torch.Tensor":
+        return last in TENSOR_METHODS
+    return module in MODULES
+
+
+def resolve(name: str) -> Any:
+    """Return the function called ``name``.
+
+    Raises:
+        UsageError: if the allow-list does not have the name, the library is not installed, or has no such function.
+    """
+    if not is_allowed(name):
+        raise UsageError("not among the functions that a lowering clause may call", subject=name)
+    module, _, last = name.rpartition(".")
+    try:
+        owner = importlib.import_module("torch").Tensor if module == "torch.Tensor" else importlib.import_module(module)
+    except ImportError as error:
+        root = module.split(".")[0]
+        raise UsageError(f"{root} is not installed; install the extra drt[{root}]", subject=name) from error
+    found = getattr(owner, last, None)
+    if not callable(found) or isinstance(found, type):
+        raise UsageError(f"{module} has no such function", subject=name)
+    return found
