@@ -1,0 +1,539 @@
+"""Operator definition files (``.drt``) to :class:`~drt.ir.opdef.OpDef` values, and back to text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from lark import Token, Transformer, v_args
+
+from . import expr as ex
+from .errors import DrtError, ParseError, UsageError
+from .opdef import (
+    COMBINERS,
+    AtenPattern,
+    Attribute,
+    Constraint,
+    Expand,
+    Hook,
+    Index,
+    Let,
+    Location,
+    Opaque,
+    OpDef,
+    OpSet,
+    Param,
+    Reduce,
+    Scalar,
+)
+from .rewrite import Rule
+from .syntax import parse, unquote
+from .typesys import DTYPE_CLASSES, DTYPES
+
+OPS_DIR = Path(__file__).parent / "ops"
+_CONSTANTS = {"True": True, "False": False, "None": None, "inf": float("inf"), "nan": float("nan")}
+
+
+class _Kind:
+    """A parsed attribute kind, on its way into an Attribute."""
+
+    def __init__(self, kind: str, length: int | None = None, of: str = "", choices: tuple[str, ...] = ()) -> None:
+        self.kind, self.length, self.of, self.choices = kind, length, of, choices
+
+
+@v_args(inline=True)
+class _ExprBuilder(Transformer[Token, Any]):
+    """Builds expressions; shared by operators and rewrites."""
+
+    def integer(self, t: Token) -> ex.Expr:
+        return ex.Num(int(t))
+
+    def floating(self, t: Token) -> ex.Expr:
+        return ex.Num(float(t))
+
+    def string(self, t: Token) -> ex.Expr:
+        return ex.Num(unquote(t))
+
+    def name(self, t: Token) -> ex.Expr:
+        return ex.Num(_CONSTANTS[t]) if t in _CONSTANTS else ex.Sym(str(t))
+
+    def pack(self, t: Token) -> ex.Expr:
+        return ex.Pack(str(t))
+
+    def binary(self, a: ex.Expr, op: Token, b: ex.Expr) -> ex.Expr:
+        return ex.Bin(str(op), a, b)
+
+    def power_(self, a: ex.Expr, _: Token, b: ex.Expr) -> ex.Expr:
+        return ex.Bin("**", a, b)
+
+    def and_(self, a: ex.Expr, b: ex.Expr) -> ex.Expr:
+        return ex.Bin("and", a, b)
+
+    def or_(self, a: ex.Expr, b: ex.Expr) -> ex.Expr:
+        return ex.Bin("or", a, b)
+
+    def not_(self, a: ex.Expr) -> ex.Expr:
+        return ex.Unary("not", a)
+
+    def negative(self, a: ex.Expr) -> ex.Expr:
+        # A minus sign before a number is part of the number, so that printing and parsing agree.
+        if isinstance(a, ex.Num) and type(a.value) in (int, float):
+            return ex.Num(-a.value)  # type: ignore[operator]
+        return ex.Unary("-", a)
+
+    def cond(self, a: ex.Expr, test: ex.Expr, b: ex.Expr) -> ex.Expr:
+        return ex.Cond(test, a, b)
+
+    def elements(self, *items: ex.Expr) -> tuple[ex.Expr, ...]:
+        return items
+
+    dims = elements
+
+    def list_(self, items: tuple[ex.Expr, ...] | None) -> ex.Expr:
+        return ex.Lst(items or ())
+
+    def load(self, name: Token, items: tuple[ex.Expr, ...] | None) -> ex.Expr:
+        return ex.Load(str(name), items or ())
+
+    def range(self, name: Token, extent: ex.Expr) -> tuple[str, ex.Expr]:
+        return str(name), extent
+
+    def ranges(self, *items: tuple[str, ex.Expr]) -> tuple[tuple[str, ex.Expr], ...]:
+        return items
+
+    def fold(self, name: Token, ranges: tuple[tuple[str, ex.Expr], ...], body: ex.Expr) -> ex.Expr:
+        _check_combiner(name)
+        return ex.Fold(str(name), ranges, body)
+
+    def dotted(self, *parts: Token) -> str:
+        return ".".join(parts)
+
+    def keyword(self, name: Token, value: ex.Expr) -> tuple[str, ex.Expr]:
+        return str(name), value
+
+    def arguments(self, *items: Any) -> tuple[Any, ...]:
+        return tuple(i for i in items if i is not None)
+
+    def call(self, fn: str, items: tuple[Any, ...] | None) -> ex.Expr:
+        items = items or ()
+        return ex.Call(
+            fn,
+            tuple(i for i in items if not isinstance(i, tuple)),
+            tuple(i for i in items if isinstance(i, tuple)),
+        )
+
+
+def _check_combiner(name: Token) -> None:
+    if name not in COMBINERS:
+        raise ParseError(f"unknown combiner '{name}', expected one of {', '.join(COMBINERS)}", subject="fold")
+
+
+@v_args(inline=True)
+class _Builder(_ExprBuilder):
+    """Builds operators and rewrite rules; ``file`` and ``family`` go into their locations."""
+
+    def __init__(self, file: str, family: str) -> None:
+        super().__init__()
+        self.file, self.family = file, family
+
+    def _at(self, token: Token) -> Location:
+        return Location(self.file, token.line or 0, token.column or 0)
+
+    def param(self, name: Token, dtype: Token, dims: tuple[ex.Expr, ...] | None, mark: Token | None) -> Param:
+        return Param(str(name), str(dtype), dims or (), optional=mark == "?", variadic=mark == "*")
+
+    def params(self, *items: Param) -> tuple[Param, ...]:
+        return tuple(i for i in items if i is not None)
+
+    def plain_kind(self, kind: Token) -> _Kind:
+        return _Kind(str(kind))
+
+    def sized_kind(self, kind: Token, length: Token) -> _Kind:
+        if kind != "int":
+            raise ParseError(f"kind {kind}[{length}] is not known, expected int[{length}]")
+        return _Kind("ints", length=int(length))
+
+    def of_kind(self, kind: Token, of: Token) -> _Kind:
+        return _Kind(str(kind), of=str(of))
+
+    def enum_kind(self, choices: tuple[str, ...]) -> _Kind:
+        return _Kind("enum", choices=choices)
+
+    def attribute(
+        self, name: Token, kind: _Kind, optional: Token | None, lo: Any, hi: Any, default: ex.Expr | None
+    ) -> Attribute:
+        if kind.kind == "enum" and isinstance(default, ex.Sym):
+            default = ex.Num(default.name)
+        return Attribute(
+            str(name), kind.kind, kind.length, kind.of, kind.choices, lo, hi, default, optional=optional is not None
+        )
+
+    def attributes(self, *items: Attribute) -> tuple[Attribute, ...]:
+        return tuple(i for i in items if i is not None)
+
+    def names(self, *items: Token) -> tuple[str, ...]:
+        return tuple(map(str, items))
+
+    def doc(self, s: Token) -> tuple[str, Any]:
+        return "doc", unquote(s)
+
+    def source(self, s: Token) -> tuple[str, Any]:
+        return "source", unquote(s)
+
+    def dtypes(self, *items: Token) -> frozenset[str]:
+        found: set[str] = set()
+        for item in items:
+            if item in DTYPE_CLASSES:
+                found |= DTYPE_CLASSES[item]
+            elif item in DTYPES:
+                found.add(str(item))
+            else:
+                known = ", ".join([*DTYPE_CLASSES, *DTYPES])
+                raise ParseError(f"unknown dtype or class '{item}', expected one of {known}", subject="type")
+        return frozenset(found)
+
+    def type_class(self, name: Token, dtypes: frozenset[str]) -> tuple[str, Any]:
+        return "dtypes", (str(name), dtypes)
+
+    def type_let(self, name: Token, e: ex.Expr) -> tuple[str, Any]:
+        return "dtype_lets", (str(name), e)
+
+    def let(self, name: Token, e: ex.Expr) -> tuple[str, Any]:
+        return "lets", Let(str(name), e)
+
+    def where(self, label: Token, e: ex.Expr) -> tuple[str, Any]:
+        return "constraints", Constraint(str(label), e, self._at(label))
+
+    def scalar(self, name: Token, e: ex.Expr) -> tuple[str, Any]:
+        return "scalar", (str(name), e)
+
+    def reduce(self, result: Token, combiner: Token, e: ex.Expr, axes: ex.Expr) -> tuple[str, Any]:
+        _check_combiner(combiner)
+        return "body", Reduce(str(result), str(combiner), e, axes)
+
+    def index(self, result: Token, coordinates: tuple[ex.Expr, ...] | None, e: ex.Expr) -> tuple[str, Any]:
+        return "body", Index(str(result), coordinates or (), e)
+
+    def statement(self, name: Token, e: ex.Expr) -> tuple[str, ex.Expr]:
+        return str(name), e
+
+    def expand(self, *statements: tuple[str, ex.Expr]) -> tuple[str, Any]:
+        return "body", Expand(statements)
+
+    def hook(self, name: Token) -> tuple[str, Any]:
+        return "body", Hook(str(name))
+
+    def opaque(self, reason: Token) -> tuple[str, Any]:
+        return "body", Opaque(unquote(reason))
+
+    def torch(self, e: ex.Expr) -> tuple[str, Any]:
+        return "torch", e
+
+    def jax(self, e: ex.Expr) -> tuple[str, Any]:
+        return "jax", e
+
+    def flops(self, e: ex.Expr) -> tuple[str, Any]:
+        return "flops", e
+
+    def binding(self, name: Token, e: ex.Expr) -> tuple[str, ex.Expr]:
+        return str(name), e
+
+    def bindings(self, *items: tuple[str, ex.Expr]) -> tuple[tuple[str, ex.Expr], ...]:
+        return items
+
+    def aten_pattern(self, call: ex.Call, bindings: Any, results: Any, guard: Any) -> AtenPattern:
+        return AtenPattern(call, bindings or (), results or (), guard)
+
+    def aten(self, *patterns: AtenPattern) -> tuple[str, Any]:
+        return "aten", patterns
+
+    def op(self, name: Token, operands: Any, attributes: Any, results: Any, *clauses: tuple[str, Any]) -> OpDef:
+        fields: dict[str, Any] = {}
+        scalars: list[tuple[str, ex.Expr]] = []
+        dtypes: dict[str, frozenset[str]] = {}
+        calls: dict[str, ex.Expr] = {}
+        for key, value in clauses:
+            if key == "scalar":
+                scalars.append(value)
+            elif key == "dtypes":
+                dtypes[value[0]] = value[1]
+            elif key in ("torch", "jax") and key not in calls:
+                calls[key] = value
+            elif key in ("lets", "constraints", "dtype_lets"):
+                fields[key] = (*fields.get(key, ()), value)
+            elif key == "aten":
+                fields[key] = fields.get(key, ()) + value
+            elif key in fields or key in calls:
+                raise ParseError(f"clause '{key}' stands twice, expected once", subject=str(name))
+            else:
+                fields[key] = value
+        if scalars:
+            if "body" in fields:
+                raise ParseError("two meanings, expected one of scalar, reduce, index, expand, hook", subject=str(name))
+            fields["body"] = Scalar(tuple(scalars))
+        op = OpDef(
+            str(name), operands or (), attributes or (), results,
+            dtypes=dtypes, calls=calls, family=self.family, location=self._at(name), **fields,
+        )  # fmt: skip
+        _check(op)
+        return op
+
+    def rewrite(self, name: Token, doc: Token | None, lhs: Any, rhs: Any, guard: Any, approximate: Any) -> Rule:
+        return Rule(
+            str(name), unquote(doc) if doc else "", lhs, rhs, guard, exact=approximate is None, location=self._at(name)
+        )
+
+    def start(self, *items: OpDef | Rule) -> tuple[OpDef | Rule, ...]:
+        return items
+
+
+def _check(op: OpDef) -> None:
+    """Refuse a definition that speaks of a name it does not declare."""
+    operand_names = {p.name for p in op.operands}
+    declared = set(operand_names) | {a.name for a in op.attributes}
+    for p in op.operands:
+        for d in p.shape:
+            declared |= {d.name} if isinstance(d, (ex.Sym, ex.Pack)) else set()
+    dtype_names = set(op.dtypes) | set(DTYPES)
+    for p in op.operands:
+        if p.dtype not in dtype_names:
+            raise ParseError(f"operand {p.name} has undeclared dtype '{p.dtype}', expected 'type {p.dtype}: ...'",
+                             place=str(op.location), subject=op.name)  # fmt: skip
+
+    def need(e: ex.Expr | None, what: str, extra: Iterable[str] = ()) -> None:
+        if e is None:
+            return
+        unknown = ex.names(e) - declared - set(extra) - {"_"} - dtype_names
+        if unknown:
+            raise ParseError(f"{what} names {', '.join(sorted(unknown))}, which is not declared",
+                             place=str(op.location), subject=op.name)  # fmt: skip
+
+    for a in op.attributes:
+        for e in (a.lo, a.hi, a.default):
+            need(e, f"attribute {a.name}")
+    for let in op.lets:
+        need(let.expr, f"let {let.name}")
+        declared.add(let.name)
+    for _, e in op.dtype_lets:
+        need(e, "type")
+    for c in op.constraints:
+        need(c.expr, f"where {c.label}")
+    for p in op.results:
+        for d in p.shape:
+            need(d, f"result {p.name}")
+    match op.body:
+        case Scalar(exprs):
+            for result, e in exprs:
+                need(e, f"scalar {result}")
+        case Reduce(_, _, e, axes):
+            need(e, "reduce")
+            need(axes, "reduce")
+        case Index(_, coordinates, e):
+            need(e, "index", {c.name for c in coordinates if isinstance(c, (ex.Sym, ex.Pack))})
+        case Expand(statements):
+            known: set[str] = set()
+            for name, e in statements:
+                need(e, f"expand {name}", known)
+                known.add(name)
+            missing = {p.name for p in op.results} - known
+            if missing:
+                raise ParseError(f"expand does not define {', '.join(sorted(missing))}",
+                                 place=str(op.location), subject=op.name)  # fmt: skip
+    for what, e in op.calls.items():
+        need(e, what)
+    for pattern in op.aten:
+        # A pattern may name an argument of its own, as long as it says what the argument is for.
+        said = [e for _, e in pattern.bindings] + ([pattern.guard] if pattern.guard is not None else [])
+        own = ex.names(pattern.call) & set().union(*map(ex.names, said))
+        for name, e in pattern.bindings:
+            if name not in {a.name for a in op.attributes}:
+                raise ParseError(f"aten binds {name}, which is no attribute", place=str(op.location), subject=op.name)
+            need(e, "aten", own)
+        need(pattern.guard, "aten", own)
+        need(pattern.call, "aten", own)
+    need(op.flops, "flops")
+    labels = [c.label for c in op.constraints]
+    if len(labels) != len(set(labels)):
+        raise ParseError("two constraints carry one label", place=str(op.location), subject=op.name)
+
+
+def parse_definitions(text: str, file: str = "<text>") -> tuple[OpDef | Rule, ...]:
+    """Parse operators and rewrites.
+
+    Raises:
+        ParseError: with place, what was found and what was expected.
+    """
+    items: tuple[OpDef | Rule, ...] = parse("opdef", _Builder(file, Path(file).stem), text, file)
+    return items
+
+
+def parse_ops(text: str, file: str = "<text>") -> dict[str, OpDef]:
+    """Parse operator definitions; raises ParseError, also for a name that is defined twice."""
+    ops: dict[str, OpDef] = {}
+    for item in parse_definitions(text, file):
+        if not isinstance(item, OpDef):
+            raise ParseError("a rewrite stands among operators", place=str(item.location), subject=item.name)
+        if item.name in ops:
+            first = ops[item.name].location
+            raise ParseError(f"defined twice, first at {first}", place=str(item.location), subject=item.name)
+        ops[item.name] = item
+    return ops
+
+
+def read_text(path: str | Path) -> str:
+    """Return the text of a file; raises UsageError where it cannot be read."""
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", place=str(path)) from None
+    except UnicodeDecodeError:
+        raise UsageError("is not UTF-8 text", place=str(path)) from None
+
+
+def load_ops(*paths: str | Path, base: OpSet | None = None) -> OpSet:
+    """Return the operators of ``base`` (the built-in ones if None) together with those of the files.
+
+    Raises:
+        UsageError: a file cannot be read.
+        ParseError: a file is not in the grammar, or redefines an operator.
+    """
+    ops = dict(builtin_ops() if base is None else base)
+    for path in paths:
+        for name, op in parse_ops(read_text(path), str(path)).items():
+            if name in ops:
+                raise ParseError(
+                    f"is already defined at {ops[name].location}, expected a new name",
+                    place=str(op.location), subject=name,
+                )  # fmt: skip
+            ops[name] = op
+    return ops
+
+
+@cache
+def builtin_ops() -> OpSet:
+    """Return the operators that come with DRT (``ir/ops/*.drt``), read once."""
+    return load_ops(*sorted(OPS_DIR.glob("*.drt")), base={})
+
+
+# -- back to text ---------------------------------------------------------------------------------------------------
+
+
+def _param_text(p: Param) -> str:
+    mark = "?" if p.optional else "*" if p.variadic else ""
+    return f"{p.name}: {p.dtype}[{', '.join(map(ex.to_text, p.shape))}]{mark}"
+
+
+def _attribute_text(a: Attribute) -> str:
+    kind = a.kind
+    if a.kind == "ints" and a.length is not None:
+        kind = f"int[{a.length}]"
+    elif a.kind in ("axis", "axes"):
+        kind = f"{a.kind}({a.of})"
+    elif a.kind == "enum":
+        kind = "enum({" + ", ".join(a.choices) + "})"
+    text = f"{a.name}: {kind}{'?' if a.optional else ''}"
+    if a.lo is not None and a.hi is not None:
+        text += f" in {ex.to_text(a.lo, 5)}..{ex.to_text(a.hi, 5)}"
+    if a.default is not None:
+        plain = a.kind == "enum" and isinstance(a.default, ex.Num) and isinstance(a.default.value, str)
+        text += f" = {a.default.value if plain else ex.to_text(a.default)}"  # type: ignore[union-attr]
+    return text
+
+
+def signature(op: OpDef) -> str:
+    """Return ``name(operands; attributes) -> (results)`` as it stands in a definition."""
+    inside = ", ".join(map(_param_text, op.operands))
+    if op.attributes:
+        inside += "; " + ", ".join(map(_attribute_text, op.attributes))
+    return f"{op.name}({inside}) -> ({', '.join(map(_param_text, op.results))})"
+
+
+def dtype_text(dtypes: frozenset[str]) -> str:
+    """Return the shortest text of a set of dtypes: a class name, or alternatives."""
+    for name, members in DTYPE_CLASSES.items():
+        if members == dtypes:
+            return name
+    parts: list[str] = []
+    rest = set(dtypes)
+    for name in ("number", "float", "int"):
+        if DTYPE_CLASSES[name] <= rest:
+            parts.append(name)
+            rest -= DTYPE_CLASSES[name]
+    return " | ".join([*parts, *sorted(rest)])
+
+
+def _pattern_text(p: AtenPattern) -> str:
+    text = ex.to_text(p.call)
+    if p.bindings:
+        text += " {" + ", ".join(f"{n} = {ex.to_text(e)}" for n, e in p.bindings) + "}"
+    if p.results:
+        text += f" -> ({', '.join(p.results)})"
+    if p.guard is not None:
+        text += f" if {ex.to_text(p.guard, 1)}"
+    return text
+
+
+def clause_rows(op: OpDef) -> list[tuple[str, str]]:
+    """Return the clauses of ``op`` as (keyword, text) rows in canonical order."""
+
+    def quote(s: str) -> str:
+        return '"' + s.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+    rows: list[tuple[str, str]] = []
+    if op.doc:
+        rows.append(("doc", quote(op.doc)))
+    rows += [("type", f"{n}: {dtype_text(d)}") for n, d in op.dtypes.items()]
+    rows += [("type", f"{n} = {ex.to_text(e)}") for n, e in op.dtype_lets]
+    rows += [("let", f"{x.name} = {ex.to_text(x.expr)}") for x in op.lets]
+    rows += [("where", f"{c.label}: {ex.to_text(c.expr)}") for c in op.constraints]
+    match op.body:
+        case Scalar(exprs):
+            rows += [("scalar", f"{n} = {ex.to_text(e)}") for n, e in exprs]
+        case Reduce(result, combiner, e, axes):
+            rows.append(("reduce", f"{result} = {combiner}({ex.to_text(e)}) over {ex.to_text(axes)}"))
+        case Index(result, coordinates, e):
+            rows.append(("index", f"{result}[{', '.join(map(ex.to_text, coordinates))}] = {ex.to_text(e)}"))
+        case Expand(statements):
+            rows.append(("expand", "{ " + " ".join(f"{n} = {ex.to_text(e)};" for n, e in statements) + " }"))
+        case Hook(name):
+            rows.append(("hook", name))
+        case Opaque(reason):
+            rows.append(("opaque", quote(reason)))
+    rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]
+    if op.aten:
+        rows.append(("aten", " | ".join(map(_pattern_text, op.aten))))
+    if op.flops is not None:
+        rows.append(("flops", ex.to_text(op.flops)))
+    if op.source:
+        rows.append(("source", quote(op.source)))
+    return rows
+
+
+def print_op(op: OpDef) -> str:
+    """Return canonical text; ``parse_ops(print_op(op)) == {op.name: op}``."""
+    body = "\n".join(f"  {key:<6} {text}" for key, text in clause_rows(op))
+    return f"op {signature(op)} {{\n{body}\n}}\n"
+
+
+def near_names(name: str, known: Iterable[str] | Mapping[str, Any], n: int = 3) -> list[str]:
+    """Return up to ``n`` known names that are spelled like ``name``."""
+    import difflib
+
+    return difflib.get_close_matches(name, list(known), n=n, cutoff=0.5)
+
+
+def find_op(name: str, ops: OpSet) -> OpDef:
+    """Return ``ops[name]``; raises UsageError with the nearest names."""
+    if name in ops:
+        return ops[name]
+    near = near_names(name, ops)
+    hint = f"; near: {', '.join(near)}" if near else ""
+    raise UsageError(f"unknown operator{hint}", subject=name)
+
+
+__all__ = [
+    "DrtError", "OPS_DIR", "builtin_ops", "clause_rows", "dtype_text", "find_op", "load_ops", "near_names",
+    "parse_definitions", "parse_ops", "print_op", "read_text", "signature",
+]  # fmt: skip
