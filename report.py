@@ -96,7 +96,7 @@ class CompileReport:
         precision_flags: the arithmetic flags under which every number of this report was taken.
         rows: the fragments, in the order in which they run.
         whole: the verdict on the written file against the original model.
-        whole_us: times of the whole model, microseconds, by who runs it (``drt``, ``eager``, ``compiled``); empty if none was taken.
+        whole_us: times of one call of the model, microseconds, by who runs it (``drt``, ``eager``, ``compiled``); may be empty.
         elapsed_s: how long the compile took, seconds.
     """
 

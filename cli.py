@@ -1,0 +1,351 @@
+"""The command ``drt``: arguments in, exit codes out; the work is done elsewhere.
+
+Exit codes: 0 it is good; 1 the answer is no (a verification failed, ``--strict`` found leftovers); 2 bad usage or bad input;
+3 a bug of DRT; 130 interrupted.  Modules that do work are imported inside the commands, so that help is instant.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import __version__
+
+if TYPE_CHECKING:
+    from .ir import Graph, OpSet, UsageError
+
+GOOD, NO, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class Precision(StrEnum):
+    """Arithmetic of float32 products."""
+
+    strict = "strict"
+    tf32 = "tf32"
+
+
+class Device(StrEnum):
+    """Where kernels are verified and timed."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+def _examples(*lines: str) -> str:
+    """Return an epilog; blank lines keep the help renderer from joining the examples."""
+    return "\n\n".join(("[bold]Examples[/bold]", *lines))
+
+
+_CODES = "[dim]Exit codes: 0 good, 1 the answer is no, 2 bad usage or input, 3 a bug of DRT, 130 interrupted.[/dim]"
+
+app = typer.Typer(
+    name="drt",
+    help="Compile PyTorch programs to fast, verified Triton kernels.",
+    epilog=_examples(
+        "drt compile model.py -o fast.py",
+        "drt verify model.py fast.py",
+        "drt ir print model.py",
+        "drt ops show softmax",
+        _CODES,
+    ),
+    rich_markup_mode="rich",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+ir_app = typer.Typer(help="Look at programs of the typed graph IR.", rich_markup_mode="rich")
+ops_app = typer.Typer(help="Look at operator definitions.", rich_markup_mode="rich")
+app.add_typer(ir_app, name="ir")
+app.add_typer(ops_app, name="ops")
+
+OpsOption = Annotated[
+    list[Path] | None,
+    typer.Option("--ops", metavar="FILE.drt", help="Operator definitions to add to the built-in ones; repeatable."),
+]
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Arithmetic of float32 products: IEEE float32, or TF32 inputs allowed."),
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where kernels run; on the CPU they are interpreted and times are predicted.")
+]
+SizeOption = Annotated[
+    list[str] | None, typer.Option("--size", metavar="NAME=N", help="The value of a symbolic size; repeatable.")
+]
+ProgramArgument = Annotated[
+    str, typer.Argument(metavar="FILE", help="A program (.drt text), or a model as `drt compile` takes it.")
+]
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(f"drt {__version__}")
+        raise typer.Exit()
+    if context.invoked_subcommand is None:
+        raise _bad_usage("no command given, expected one of compile, verify, ir, ops; see drt --help")
+
+
+@app.command(
+    epilog=_examples(
+        "drt compile examples/gemm_gelu_softmax.py -o build/demo.py",
+        "drt compile mypackage.models:make_block --precision tf32 --budget 300",
+        "drt compile model.py --ops my_ops.drt --report report.json --strict",
+        _CODES,
+    )
+)
+def compile(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            help="FILE.py with `class Model`, `get_inputs()` and `get_init_inputs()`, or `package.module:factory` "
+            "for a function that returns the module and its example inputs.",
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o", "--output", metavar="FILE.py", help="Where to write `class ModelNew`; default: NAME_drt.py."
+        ),
+    ] = None,
+    ops: OpsOption = None,
+    precision: PrecisionOption = Precision.strict,
+    budget: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Time that the search may take.")] = 60.0,
+    variants: Annotated[int, typer.Option(metavar="N", min=1, help="Kernels to try for one fragment, at most.")] = 4,
+    device: DeviceOption = Device.auto,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any operator was left to PyTorch.")] = False,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Write the report there, with every verdict and time.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print nothing but errors.")] = False,
+) -> int:
+    """Compile MODEL into one file of verified Triton kernels.
+
+    The file needs torch and triton only; its `ModelNew` takes the same arguments and the same state_dict as the original.
+    Every kernel in it passed the judge; what has no good kernel stays in PyTorch, with the reason in the table.
+    """
+    target = output if output is not None else Path(f"{_stem(model)}_drt.py")
+    for path in (target, report):
+        if path is not None:
+            _require_writable(path)
+
+    from . import cli_view
+    from .pipeline import compile_model
+    from .report import CompileOptions
+
+    options = CompileOptions(
+        ops=tuple(ops or ()), precision=precision.value, budget_s=budget, variants=variants, device=device.value
+    )
+    with cli_view.progress(quiet) as progress:
+        result = compile_model(model, output=target, options=options, progress=progress)
+    if report is not None:
+        report.write_text(result.to_json())
+    if not quiet:
+        cli_view.show_report(result)
+    if strict and result.leftovers:
+        left = ", ".join(row.operators for row in result.leftovers)
+        print(f"drt: {model}: --strict: {left} left to PyTorch, expected kernels for everything", file=sys.stderr)
+    return NO if not result.whole.passed or (strict and result.leftovers) else GOOD
+
+
+@app.command(
+    epilog=_examples("drt verify model.py fast.py", "drt verify model.py fast.py --precision tf32 --json", _CODES)
+)
+def verify(
+    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="FILE.py with `class Model`.")],
+    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="FILE.py with `class ModelNew`.")],
+    precision: PrecisionOption = Precision.strict,
+    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Sets of fresh random inputs.")] = 3,
+    device: DeviceOption = Device.auto,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
+) -> int:
+    """Judge whether CANDIDATE computes what REFERENCE does, by Triton kernels of its own.
+
+    The verdict names the first gate that failed, and the evidence of each.
+    """
+    for path in (reference, candidate):
+        _require_file(path)
+
+    from . import cli_view
+    from .backend.verify import verify_files
+
+    verdict = verify_files(reference, candidate, precision=precision.value, seeds=seeds, device=device.value)
+    cli_view.show_verdict(verdict, as_json)
+    return GOOD if verdict.passed else NO
+
+
+@ir_app.command(
+    "print", epilog=_examples("drt ir print model.py", "drt ir print model.py --expand", "drt ir print block.drt")
+)
+def ir_print(
+    file: ProgramArgument,
+    ops: OpsOption = None,
+    expand: Annotated[bool, typer.Option("--expand", help="Replace composite operators by their definitions.")] = False,
+) -> None:
+    """Print a program in canonical text."""
+    from .ir import expand_graph, print_graph
+
+    graph, known = _read_program(file, ops)
+    print(print_graph(expand_graph(graph, known) if expand else graph), end="")
+
+
+@ir_app.command("check", epilog=_examples("drt ir check block.drt"))
+def ir_check(file: ProgramArgument, ops: OpsOption = None) -> None:
+    """Check a program: names, operators, types and every constraint."""
+    graph, _ = _read_program(file, ops)
+    print(f"{file}: good: {len(graph.nodes)} operators, {len(graph.inputs)} inputs, {len(graph.outputs)} outputs")
+
+
+@ir_app.command(
+    "run", epilog=_examples("drt ir run block.drt --seed 3 --size B=8", "drt ir run block.drt --inputs values.pt")
+)
+def ir_run(
+    file: ProgramArgument,
+    ops: OpsOption = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="FILE.pt", help="A torch.save'd list of tensors, or a dict by value name.")
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random inputs.")] = 0,
+    size: SizeOption = None,
+) -> None:
+    """Run a program in PyTorch and print each output's type and statistics."""
+    graph, known = _read_program(file, ops)
+
+    from . import cli_view, program
+
+    bound = program.bind_sizes(graph, size or ())
+    values = program.load_inputs(bound, inputs) if inputs is not None else program.random_inputs(bound, seed)
+    cli_view.show_summaries(program.run(bound, values, known))
+
+
+@ops_app.command("list", epilog=_examples("drt ops list", "drt ops list norm", "drt ops list --ops my_ops.drt"))
+def ops_list(
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Show operators whose name contains this.")] = "",
+    ops: OpsOption = None,
+) -> None:
+    """List the operators, one line each."""
+    from . import cli_view
+
+    known = _operators(ops)
+    cli_view.show_operators([op for name, op in sorted(known.items()) if pattern in name])
+
+
+@ops_app.command("show", epilog=_examples("drt ops show softmax", "drt ops show squared_relu_gate --ops my_ops.drt"))
+def ops_show(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The operator.")],
+    ops: OpsOption = None,
+) -> None:
+    """Print one definition: signature, constraints, meaning, lowerings."""
+    from difflib import get_close_matches
+
+    from .ir import print_op
+
+    known = _operators(ops)
+    if name not in known:
+        near = get_close_matches(name, known, n=3)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise _bad_usage(f"no such operator, expected one that `drt ops list` names{hint}", subject=name)
+    print(print_op(known[name]), end="")
+
+
+def _bad_usage(message: str, subject: str = "") -> UsageError:
+    # Imported here: the IR is the slowest part of start-up, and help does without it.
+    from .ir import UsageError
+
+    return UsageError(message, subject=subject)
+
+
+def _operators(files: Sequence[Path] | None) -> OpSet:
+    from .ir import builtin_ops, load_ops
+
+    for path in files or ():
+        _require_file(path)
+    return load_ops(*files) if files else builtin_ops()
+
+
+def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet]:
+    """Return the checked graph of a ``.drt`` file, or of an imported model, and the operators that it may use."""
+    from .ir import parse_graph, verify_graph
+
+    known = _operators(ops)
+    if file.endswith(".drt"):
+        _require_file(Path(file))
+        graph = parse_graph(Path(file).read_text(), file=file, ops=known)
+    else:
+        from .frontend import import_module, load_model
+
+        model = load_model(file)
+        graph = import_module(model.module, model.example_inputs, ops=known).graph
+    verify_graph(graph, known)
+    return graph, known
+
+
+def _stem(model: str) -> str:
+    return Path(model).stem if model.endswith(".py") else model.rpartition(":")[2] or model
+
+
+def _require_file(path: Path) -> None:
+    if not path.is_file():
+        what = "is a directory" if path.is_dir() else "no such file"
+        raise _bad_usage(f"{what}, expected a readable file", subject=str(path))
+
+
+def _require_writable(path: Path) -> None:
+    """Raise UsageError unless ``path`` can be created or replaced; missing parent folders can be made."""
+    if path.is_dir():
+        raise _bad_usage("is a directory, expected a file name", subject=str(path))
+    parent = path.parent
+    while not parent.exists():
+        parent = parent.parent
+    if not parent.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
+        raise _bad_usage("cannot be written, expected a writable place", subject=str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command ``drt`` and return its exit code.
+
+    Args:
+        arguments: the words after ``drt``; those of the process if None.
+    """
+    command = typer.main.get_command(app)
+    try:
+        result: Any = command.main(
+            args=list(sys.argv[1:] if arguments is None else arguments), prog_name="drt", standalone_mode=False
+        )
+        return result if isinstance(result, int) else GOOD
+    except (KeyboardInterrupt, typer.Abort):
+        print("drt: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print ``error`` for a person and return the exit code that fits it."""
+    from .ir import DrtError
+
+    if isinstance(error, DrtError):
+        print(f"drt: {error}", file=sys.stderr)
+        return BAD_INPUT
+    # Errors of the argument parser: their class lives in click or inside typer, by typer's version.
+    if hasattr(error, "format_message"):
+        where = getattr(getattr(error, "ctx", None), "command_path", "drt")
+        text = error.format_message().strip().rstrip(".")
+        print(": ".join([*where.split(), text[:1].lower() + text[1:]]), file=sys.stderr)
+        return BAD_INPUT
+    traceback.print_exception(error)
+    print(f"drt: this is a bug of DRT ({type(error).__name__}); please report the text above", file=sys.stderr)
+    return BUG

@@ -1,0 +1,151 @@
+"""What the command ``drt`` shows: progress, reports, verdicts, operators and outputs, drawn with rich."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bars
+from rich.table import Table
+
+from .report import CompileReport, FragmentRow, Progress
+
+if TYPE_CHECKING:
+    from .backend.verify import Verdict
+    from .ir import OpDef
+    from .program import Summary
+
+#: Width of tables that do not go to a terminal, columns.
+PLAIN_WIDTH = 132
+
+
+def _console() -> Console:
+    return Console() if sys.stdout.isatty() else Console(width=PLAIN_WIDTH)
+
+
+@contextmanager
+def progress(quiet: bool = False) -> Iterator[Progress]:
+    """Yield a callback that shows the stages of a compile on standard error.
+
+    On a terminal each stage is a bar that disappears at the end; elsewhere each stage is one line, written when it begins.
+    """
+    if quiet:
+        yield lambda stage, done, total, detail="": None
+        return
+    if not sys.stderr.isatty():
+        yield _Lines()
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    with Bars(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True), transient=True) as bars:
+        tasks: dict[str, int] = {}
+
+        def show(stage: str, done: int, total: int, detail: str = "") -> None:
+            if stage not in tasks:
+                tasks[stage] = bars.add_task(stage, total=total, detail="")
+            bars.update(tasks[stage], completed=done, total=total, detail=escape(detail))  # type: ignore[arg-type]
+
+        yield show
+
+
+class _Lines:
+    """Progress without a terminal: one line per stage."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.start_s = time.monotonic()
+
+    def __call__(self, stage: str, done: int, total: int, detail: str = "") -> None:
+        if stage != self.stage:
+            self.stage = stage
+            count = f" ({total})" if total > 1 else ""
+            print(f"[{time.monotonic() - self.start_s:6.1f} s] {stage}{count}", file=sys.stderr, flush=True)
+
+
+def format_time(time_us: float | None) -> str:
+    """Return a time with a unit that keeps three digits.
+
+    >>> [format_time(t) for t in (None, 3.14159, 1234.5, 2.5e6)]
+    ['-', '3.14 us', '1.23 ms', '2.5 s']
+    """
+    if time_us is None:
+        return "-"
+    scale, unit = (1e6, "s") if time_us >= 1e6 else (1e3, "ms") if time_us >= 1e3 else (1.0, "us")
+    return f"{time_us / scale:.3g} {unit}"
+
+
+def _fragment_cells(number: int, row: FragmentRow) -> tuple[str, ...]:
+    if row.is_leftover:
+        kernel = f"[yellow]left to PyTorch:[/yellow] {escape(row.reason)}"
+    else:
+        kernel = f"{escape(row.writer)}: {escape(row.variant)}"
+    own = format_time(row.time_us) + (" *" if row.time_us is not None and row.time_kind == "predicted" else "")
+    verified = f"[green]{escape(row.verified)}[/green]" if row.verified else "-"
+    return (str(number), escape(row.operators), kernel, verified, own, format_time(row.eager_us), format_time(row.compiled_us))
+
+
+def report_table(report: CompileReport) -> Table:
+    """Return the fragments of ``report`` as a table, one row each."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("#", "operators", "kernel", "verified"):
+        table.add_column(name, overflow="fold")
+    for name in ("time", "eager", "torch.compile"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for number, row in enumerate(report.rows, 1):
+        table.add_row(*_fragment_cells(number, row))
+    return table
+
+
+def show_report(report: CompileReport) -> None:
+    """Print the table of fragments, the whole model's verdict and times, and where the file is."""
+    console = _console()
+    console.print(report_table(report))
+    flags = ", ".join(f"{name}={value}" for name, value in report.precision_flags.items())
+    console.print(f"\ndevice: {report.device}; {flags}", highlight=False, markup=False)
+    if any(row.time_us is not None and row.time_kind == "predicted" for row in report.rows):
+        console.print("* predicted by the roofline model, not measured", highlight=False, markup=False)
+    if report.whole_us:
+        times = ", ".join(f"{who} {format_time(value)}" for who, value in report.whole_us.items())
+        console.print(f"whole model: {times}", highlight=False, markup=False)
+    kernels = len(report.rows) - len(report.leftovers)
+    state = "[green]verified[/green]" if report.whole.passed else "[red]NOT verified[/red]"
+    console.print(
+        f"{state}: {escape(str(report.output))}: {kernels} of {len(report.rows)} fragments are kernels, {report.elapsed_s:.1f} s",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def show_verdict(verdict: Verdict, as_json: bool = False) -> None:
+    """Print a verdict: the first failing gate decides, so it is named first."""
+    if as_json:
+        print(json.dumps(verdict.to_json(), indent=2))
+        return
+    _console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
+
+
+def show_operators(operators: Sequence[OpDef]) -> None:
+    """Print one line per operator: its name and what it means."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    for op in operators:
+        table.add_row(op.name, escape(op.doc))
+    _console().print(table)
+
+
+def show_summaries(summaries: Iterable[Summary]) -> None:
+    """Print type and statistics of each output."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in ("output", "type", "mean", "std", "min", "max", "non-finite"):
+        table.add_column(name, justify="left" if name in ("output", "type") else "right", no_wrap=True)
+    for row in summaries:
+        numbers = (f"{value:.6g}" for value in (row.mean, row.std, row.minimum, row.maximum))
+        table.add_row(f"%{row.name}", escape(str(row.type)), *numbers, str(row.n_nonfinite))
+    _console().print(table)
