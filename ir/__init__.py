@@ -1,5 +1,11 @@
 """The typed operator-graph IR: operators as data, programs as immutable graphs."""
 
+from .build import GraphBuilder as GraphBuilder
+from .build import expand_graph as expand_graph
+from .build import infer_node as infer_node
+from .build import is_composite as is_composite
+from .build import operand_types as operand_types
+from .build import verify_graph as verify_graph
 from .errors import DrtError as DrtError
 from .errors import InternalError as InternalError
 from .errors import ParseError as ParseError
@@ -7,6 +13,11 @@ from .errors import Unsatisfiable as Unsatisfiable
 from .errors import Unsupported as Unsupported
 from .errors import UsageError as UsageError
 from .errors import VerifyError as VerifyError
+from .evaluate import UNKNOWN as UNKNOWN
+from .evaluate import decide as decide
+from .evaluate import evaluate as evaluate
+from .evaluate import partial as partial
+from .evaluate import present_key as present_key
 from .graph import OPAQUE as OPAQUE
 from .graph import AttrValue as AttrValue
 from .graph import Graph as Graph
@@ -15,11 +26,22 @@ from .graph import Literal as Literal
 from .graph import Node as Node
 from .graph import Operand as Operand
 from .graph import Update as Update
+from .infer import Inferred as Inferred
+from .infer import OperandType as OperandType
+from .infer import infer as infer
+from .load import builtin_ops as builtin_ops
+from .load import find_op as find_op
+from .load import load_ops as load_ops
+from .load import parse_ops as parse_ops
+from .load import print_op as print_op
+from .load import signature as signature
 from .opdef import OpDef as OpDef
 from .opdef import OpSet as OpSet
 from .size import Size as Size
 from .size import SizeLike as SizeLike
 from .size import Symbol as Symbol
 from .size import symbol as symbol
+from .text import parse_graph as parse_graph
+from .text import print_graph as print_graph
 from .typesys import DTYPES as DTYPES
 from .typesys import TensorType as TensorType

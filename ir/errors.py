@@ -45,9 +45,7 @@ class ParseError(DrtError):
 class VerifyError(DrtError):
     """A graph or a call that breaks a rule of its operator; ``label`` names the rule (``conv2d_c1``)."""
 
-    def __init__(
-        self, message: str, *, label: str = "", place: str = "", subject: str = "", context: str = ""
-    ) -> None:
+    def __init__(self, message: str, *, label: str = "", place: str = "", subject: str = "", context: str = "") -> None:
         self.label = label
         super().__init__(message, place=place, subject=subject, context=context)
 

@@ -84,7 +84,6 @@ class Node:
         yield from _names(self.operands)
 
 
-
 def _names(operands: tuple[Operand, ...]) -> Iterator[str]:
     for o in operands:
         if isinstance(o, str):

@@ -1,0 +1,323 @@
+"""The text form of programs: a parser and the canonical printer; ``parse_graph(print_graph(g)) == g``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lark import Token, Transformer, v_args
+
+from .build import infer_node, verify_graph
+from .errors import ParseError, VerifyError
+from .expr import literal_text
+from .graph import OPAQUE, Graph, Input, Literal, Node, Operand, Update
+from .load import builtin_ops
+from .opdef import Location, OpSet
+from .size import Size, SizeLike, Symbol, maximum, minimum, symbol
+from .syntax import parse, unquote
+from .typesys import DTYPES, TensorType
+
+FORMAT_VERSION = 1
+_WORDS: dict[str, Any] = {
+    "True": True, "False": False, "None": None, "inf": float("inf"), "nan": float("nan"),
+}  # fmt: skip
+
+
+class _Word(str):
+    """A bare word, not yet known to be a symbol or a string."""
+
+
+@v_args(inline=True)
+class _Builder(Transformer[Token, Any]):
+    def __init__(self, file: str) -> None:
+        super().__init__()
+        self.file = file
+
+    # sizes: built unresolved, as closures over the symbols that the header declares
+    def integer(self, t: Token) -> Any:
+        return int(t)
+
+    def word(self, t: Token) -> Any:
+        return _Word(t)
+
+    def binary(self, a: Any, op: Token, b: Any) -> Any:
+        return (str(op), a, b)
+
+    def negative(self, a: Any) -> Any:
+        return -a if isinstance(a, (int, float)) else ("neg", a)
+
+    def extremum(self, name: Token, a: Any, b: Any) -> Any:
+        return (str(name), a, b)
+
+    def sizes(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    def type(self, dtype: Token, sizes: tuple[Any, ...] | None) -> tuple[Token, tuple[Any, ...]]:
+        return dtype, sizes or ()
+
+    def types(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    def symbol(self, name: Token, lo: Token, hi: Token) -> Symbol:
+        return Symbol(str(name), int(lo), int(hi))
+
+    def symbols(self, *items: Symbol) -> tuple[Symbol, ...]:
+        return items
+
+    def input(self, kind: Token | None, name: Token, type: Any, target: Token | None) -> tuple[Any, ...]:
+        return str(kind or "input"), name[1:], type, unquote(target) if target else "", name.line
+
+    def inputs(self, *items: Any) -> tuple[Any, ...]:
+        return tuple(i for i in items if i is not None)
+
+    def value(self, t: Token) -> Operand:
+        return str(t[1:])
+
+    def literal(self, t: Token) -> Operand:
+        return Literal(int(t) if t.type == "INT" else float(t))
+
+    def named_literal(self, t: Token) -> Operand:
+        if t not in _WORDS:
+            raise ParseError(f"'{t}' is no operand, expected a value such as %{t}, a number or None",
+                             place=f"{self.file}:{t.line}")  # fmt: skip
+        value = _WORDS[t]
+        return None if value is None else Literal(value)
+
+    def negative_literal(self, t: Token) -> Operand:
+        if t.type == "NAME" and t not in ("inf", "nan"):
+            raise ParseError(f"'-{t}' is no operand, expected a number", place=f"{self.file}:{t.line}")
+        return Literal(-int(t) if t.type == "INT" else -float(t))
+
+    def variadic(self, items: tuple[Operand, ...] | None) -> Operand:
+        return items or ()
+
+    def operands(self, *items: Operand) -> tuple[Operand, ...]:
+        return items
+
+    def update(self, target: Token, value: Token) -> Update:
+        return Update(str(target[1:]), str(value[1:]))
+
+    def updates(self, *items: Update) -> tuple[Update, ...]:
+        return items
+
+    def floating(self, t: Token) -> float:
+        return float(t)
+
+    def negative_floating(self, t: Token) -> float:
+        return -float(t)
+
+    def string(self, t: Token) -> str:
+        return unquote(t)
+
+    def items(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    def items_(self, items: tuple[Any, ...] | None) -> list[Any]:
+        return list(items or ())
+
+    def attribute(self, name: Token, value: Any) -> tuple[str, Any]:
+        return str(name), value
+
+    def attributes(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    def results(self, *items: Token) -> tuple[Token, ...]:
+        return items
+
+    def node(
+        self, results: Any, op: Token, operands: Any, attributes: Any, types: Any, file: Any, line: Any
+    ) -> tuple[Any, ...]:
+        return results, op, operands or (), attributes or (), types, (unquote(file), int(line)) if file else None
+
+    def graph(self, name: Token, symbols: Any, inputs: Any, outputs: Any, updates: Any, *nodes: Any) -> tuple[Any, ...]:
+        return name, symbols or (), inputs or (), outputs or (), updates or (), nodes
+
+    def start(self, version: Token | None, graph: Any) -> Any:
+        if version is not None and int(version) != FORMAT_VERSION:
+            raise ParseError(f"format version {version}, expected {FORMAT_VERSION}", place=f"{self.file}:1")
+        return graph
+
+
+class _Resolver:
+    def __init__(self, file: str, symbols: tuple[Symbol, ...]) -> None:
+        self.file = file
+        self.symbols = {s.name: symbol(s.name, s.lo, s.hi) for s in symbols}
+
+    def size(self, raw: Any, line: int) -> SizeLike:
+        if isinstance(raw, int):
+            return raw
+        if isinstance(raw, _Word):
+            if raw not in self.symbols:
+                known = ", ".join(self.symbols) or "none is declared"
+                raise ParseError(f"unknown size '{raw}', expected an integer or a symbol ({known})",
+                                 place=f"{self.file}:{line}")  # fmt: skip
+            return self.symbols[raw]
+        op, *rest = raw
+        a, *b = (self.size(r, line) for r in rest)
+        match op:
+            case "neg":
+                return a * -1
+            case "+":
+                return a + b[0]
+            case "-":
+                return a - b[0]
+            case "*":
+                return a * b[0]
+            case "//":
+                return a // b[0]
+            case "%":
+                return a % b[0]
+            case "min":
+                return minimum(a, b[0])
+            case "max":
+                return maximum(a, b[0])
+        raise ParseError(f"unknown function '{op}' of sizes, expected min or max", place=f"{self.file}:{line}")
+
+    def type(self, raw: Any) -> TensorType:
+        dtype, sizes = raw
+        if dtype not in DTYPES:
+            raise ParseError(f"unknown dtype '{dtype}', expected one of {', '.join(DTYPES)}",
+                             place=f"{self.file}:{dtype.line}:{dtype.column}")  # fmt: skip
+        return TensorType(str(dtype), tuple(self.size(s, dtype.line) for s in sizes))
+
+    def attribute(self, raw: Any, line: int) -> Any:
+        if isinstance(raw, list):
+            return tuple(self.attribute(r, line) for r in raw)
+        if isinstance(raw, tuple):
+            if raw[0] == "neg" and raw[1] == "inf":
+                return -float("inf")
+            return self.size(raw, line)
+        if isinstance(raw, _Word):
+            return self.symbols[raw] if raw in self.symbols else _WORDS.get(raw, str(raw))
+        return raw
+
+
+def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Graph:
+    """Parse and check a program.
+
+    Args:
+        text: the program, with or without the ``drt 1`` header.
+        file: for messages.
+        ops: the operators it may use.
+
+    Raises:
+        ParseError: the text is not in the grammar.
+        VerifyError: the program breaks a rule; the place is the line of the offending node.
+    """
+    ops = builtin_ops() if ops is None else ops
+    name, symbols, raw_inputs, outputs, updates, raw_nodes = parse("graph", _Builder(file), text, file)
+    resolver = _Resolver(file, symbols)
+    lines = text.splitlines()
+
+    def place(error: VerifyError, line: int) -> VerifyError:
+        error.at(f"{file}:{line}", f"    {lines[line - 1].strip()}")
+        return error
+
+    inputs: list[Input] = []
+    types: dict[str, TensorType] = {}
+    for kind, value, raw_type, target, line in raw_inputs:
+        if value in types:
+            raise place(VerifyError(f"%{value} is defined twice", label="ssa"), line)
+        types[str(value)] = resolver.type(raw_type)
+        inputs.append(Input(str(value), types[value], kind, target))
+    nodes: list[Node] = []
+    for results, op, operands, raw_attributes, raw_types, location in raw_nodes:
+        line = results[0].line
+        stated = tuple(map(resolver.type, raw_types))
+        attributes = tuple((k, resolver.attribute(v, line)) for k, v in raw_attributes)
+        names = tuple(str(r[1:]) for r in results)
+        where = Location(*location) if location else Location(file, line)
+        node = Node(str(op), operands, attributes, names, stated, where)
+        try:
+            if node.op != OPAQUE:
+                inferred = infer_node(node, types, ops)
+                padded = operands + (None,) * (len(ops[node.op].operands) - len(operands))
+                node = Node(node.op, padded, inferred.attributes, names, stated, where)
+                got = inferred.types
+            else:
+                node = Node(node.op, operands, tuple(sorted(attributes)), names, stated, where)
+                got = stated
+            if len(got) != len(names) or len(stated) != len(names):
+                raise VerifyError(f"{op} gives {len(got)} results, {len(names)} named with {len(stated)} types",
+                                  label="results")  # fmt: skip
+            for n, g, s in zip(names, got, stated, strict=True):
+                if n in types:
+                    raise VerifyError(f"%{n} is defined twice", label="ssa")
+                if g != s:
+                    raise VerifyError(f"%{n} is annotated {s} but {op} gives {g}", label="type")
+                types[n] = s
+        except VerifyError as error:
+            raise place(error, line) from None
+        nodes.append(node)
+    graph = Graph(str(name), tuple(inputs), tuple(nodes), outputs, updates, symbols)
+    if updates or any(o not in types for o in outputs if isinstance(o, str)):
+        try:
+            verify_graph(graph, ops)
+        except VerifyError as error:
+            raise error.at(f"{file}:{name.line}") from None
+    return graph
+
+
+# -- printing -------------------------------------------------------------------------------------------------------
+
+
+def operand_text(o: Operand) -> str:
+    """Return an operand as the text form writes it."""
+    if isinstance(o, str):
+        return f"%{o}"
+    if isinstance(o, tuple):
+        return f"[{', '.join(map(operand_text, o))}]"
+    return str(o)
+
+
+def attr_text(v: Any) -> str:
+    """Return an attribute value as the text form writes it."""
+    if isinstance(v, tuple):
+        return f"[{', '.join(map(attr_text, v))}]"
+    if isinstance(v, str):
+        return literal_text(v) if v not in _WORDS else f'"{v}"'
+    if isinstance(v, Size):
+        return str(v)
+    return repr(v)
+
+
+def _input_text(i: Input) -> str:
+    kind = "" if i.kind == "input" else f"{i.kind} "
+    target = f' @"{i.target}"' if i.target else ""
+    return f"{kind}%{i.name}: {i.type}{target}"
+
+
+def node_text(node: Node) -> tuple[str, str]:
+    """Return the left part of a node's line and its types; the operator, operands, attributes and result names."""
+    operands = list(node.operands)
+    while operands and operands[-1] is None:
+        operands.pop()
+    text = f"{', '.join(f'%{r}' for r in node.results)} = {node.op}({', '.join(map(operand_text, operands))})"
+    if node.attrs:
+        text += " {" + ", ".join(f"{k} = {attr_text(v)}" for k, v in node.attrs) + "}"
+    return text, ", ".join(map(str, node.types))
+
+
+def print_graph(graph: Graph, locations: bool = False) -> str:
+    """Return the canonical text of a program.
+
+    Args:
+        graph: any valid graph.
+        locations: also print where each node comes from; not part of the canonical text.
+    """
+    symbols = ", ".join(f"{s.name} in {s.lo}..{s.hi}" for s in graph.symbols)
+    updates = "; " + ", ".join(f"%{u.target} = %{u.value}" for u in graph.updates) if graph.updates else ""
+    one_line = ", ".join(map(_input_text, graph.inputs))
+    head = f"graph {graph.name}{f'<{symbols}>' if symbols else ''}("
+    tail = f") -> ({', '.join(map(operand_text, graph.outputs))}{updates}) {{"
+    if len(head) + len(one_line) + len(tail) <= 120:
+        rows = [head + one_line + tail]
+    else:
+        rows = [head, *(f"    {_input_text(i)}," for i in graph.inputs), tail]
+    bodies = [node_text(n) for n in graph.nodes]
+    width = min(max((len(left) for left, _ in bodies), default=0), 88)
+    for node, (left, types) in zip(graph.nodes, bodies, strict=True):
+        place = ""
+        if locations and node.location:
+            place = f' @"{node.location.file}":{node.location.line}'
+        rows.append(f"  {left:<{width}} : {types}{place}")
+    return "\n".join([f"drt {FORMAT_VERSION}", *rows, "}", ""])
