@@ -1,0 +1,37 @@
+"""Which tests run: what needs a device, a network or patience is skipped with its reason, never passed over in silence."""
+
+from __future__ import annotations
+
+import os
+
+# Set before torch is loaded: the workers of a parallel run share the cores.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+#: Marker -> what switches it on.
+OPTIONS = {
+    "slow": "run the tests that take more than a few seconds",
+    "net": "run the tests that need a network",
+    "full": "run sampled tests exhaustively",
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    for name, text in OPTIONS.items():
+        parser.addoption(f"--{name}", action="store_true", help=text)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        for name in OPTIONS:
+            if item.get_closest_marker(name) and not config.getoption(f"--{name}"):
+                item.add_marker(pytest.mark.skip(reason=f"{name}: run with --{name}"))
+        if item.get_closest_marker("gpu") and not _has_gpu():
+            item.add_marker(pytest.mark.skip(reason="gpu: no CUDA device here"))
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
