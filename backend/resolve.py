@@ -7,10 +7,14 @@ but pure tensor functions.
 from __future__ import annotations
 
 import importlib
+import operator
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..ir import UsageError
+from ..ir import InternalError, UsageError, decide, evaluate
+from ..ir.evaluate import FUNCTIONS
+from ..ir.expr import Bin, Call, Cond, Expr, Load, Lst, Num, Pack, Sym, Unary
 
 #: Every public function of these modules may be called, except ``_REFUSED``.
 MODULES = (
@@ -109,3 +113,60 @@ def resolve(name: str) -> Any:
     if not callable(found) or isinstance(found, type):
         raise UsageError(f"{module} has no such function", subject=name)
     return found
+
+
+_BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
+    "%": operator.mod, "**": operator.pow, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
+    ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def run_clause(e: Expr, values: Mapping[str, Any], env: Mapping[str, Any]) -> Any:
+    """Return the value of a ``torch`` or ``jax`` clause.
+
+    Args:
+        e: the clause.
+        values: what its names stand for where it is not ``env``: arrays, numbers, ``None``, and dtypes of the library.
+        env: sizes, packs, attributes, lets and ``present`` flags, as ``infer`` binds them.
+
+    Raises:
+        UsageError: the clause calls what the allow-list does not have.
+    """
+    match e:
+        case Num(v):
+            return v
+        case Sym(n) | Pack(n):
+            return values[n] if n in values else evaluate(e, env)
+        case Lst(items):
+            return _run_items(items, values, env)
+        case Bin("and" | "or", _, _) | Unary("not", _):
+            return evaluate(e, env)
+        case Bin(op, a, b):
+            x, y = run_clause(a, values, env), run_clause(b, values, env)
+            if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
+                return [*x, *y]
+            return _BINARY[op](x, y)
+        case Unary(_, a):
+            return -run_clause(a, values, env)
+        case Cond(test, a, b):
+            return run_clause(a if decide(test, env) else b, values, env)
+        case Load(n, items):
+            value = run_clause(Sym(n), values, env)
+            for i in _run_items(items, values, env):
+                value = value[i]
+            return value
+        case Call("present", _, _):
+            return evaluate(e, env)
+        case Call(fn, args, kwargs):
+            function = resolve(fn) if "." in fn else FUNCTIONS[fn]
+            return function(*_run_items(args, values, env), **{k: run_clause(v, values, env) for k, v in kwargs})
+    raise InternalError(f"{type(e).__name__} has no value in a lowering clause")
+
+
+def _run_items(items: tuple[Expr, ...], values: Mapping[str, Any], env: Mapping[str, Any]) -> list[Any]:
+    out: list[Any] = []
+    for item in items:
+        v = run_clause(item, values, env)
+        out.extend(v) if isinstance(item, Pack) else out.append(v)
+    return out
