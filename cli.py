@@ -225,9 +225,11 @@ def ir_run(
 
     from . import cli_view, program
 
-    bound = program.bind_sizes(graph, size or ())
-    values = program.load_inputs(bound, inputs) if inputs is not None else program.random_inputs(bound, seed)
-    cli_view.show_summaries(program.run(bound, values, known))
+    if inputs is not None:
+        values = program.load_inputs(graph, inputs)
+    else:
+        values = program.random_inputs(graph, program.parse_sizes(graph, size or ()), seed)
+    cli_view.show_summaries(program.run(graph, values, known))
 
 
 @ops_app.command("list", epilog=_examples("drt ops list", "drt ops list norm", "drt ops list --ops my_ops.drt"))

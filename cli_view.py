@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,7 +41,13 @@ def progress(quiet: bool = False) -> Iterator[Progress]:
     if not sys.stderr.isatty():
         yield _Lines()
         return
-    columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description:<10}"),
+        BarColumn(24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+    )
     with Bars(*columns, TextColumn("{task.fields[detail]}"), console=Console(stderr=True), transient=True) as bars:
         tasks: dict[str, int] = {}
 
@@ -87,7 +92,15 @@ def _fragment_cells(number: int, row: FragmentRow) -> tuple[str, ...]:
         kernel = f"{escape(row.writer)}: {escape(row.variant)}"
     own = format_time(row.time_us) + (" *" if row.time_us is not None and row.time_kind == "predicted" else "")
     verified = f"[green]{escape(row.verified)}[/green]" if row.verified else "-"
-    return (str(number), escape(row.operators), kernel, verified, own, format_time(row.eager_us), format_time(row.compiled_us))
+    return (
+        str(number),
+        escape(row.operators),
+        kernel,
+        verified,
+        own,
+        format_time(row.eager_us),
+        format_time(row.compiled_us),
+    )
 
 
 def report_table(report: CompileReport) -> Table:
@@ -115,8 +128,9 @@ def show_report(report: CompileReport) -> None:
         console.print(f"whole model: {times}", highlight=False, markup=False)
     kernels = len(report.rows) - len(report.leftovers)
     state = "[green]verified[/green]" if report.whole.passed else "[red]NOT verified[/red]"
+    count = f"{kernels} of {len(report.rows)} fragments are kernels"
     console.print(
-        f"{state}: {escape(str(report.output))}: {kernels} of {len(report.rows)} fragments are kernels, {report.elapsed_s:.1f} s",
+        f"{state}: {escape(str(report.output))}: {count}, {report.elapsed_s:.1f} s",
         highlight=False,
         soft_wrap=True,
     )
@@ -125,9 +139,17 @@ def show_report(report: CompileReport) -> None:
 def show_verdict(verdict: Verdict, as_json: bool = False) -> None:
     """Print a verdict: the first failing gate decides, so it is named first."""
     if as_json:
-        print(json.dumps(verdict.to_json(), indent=2))
+        print(verdict.to_json(indent=2))
         return
-    _console().print(str(verdict), highlight=False, markup=False, soft_wrap=True)
+    console = _console()
+    colour = "green" if verdict.passed else "red"
+    console.print(f"[{colour}]{escape(verdict.summary())}[/{colour}]", highlight=False, soft_wrap=True)
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for gate in verdict.gates:
+        table.add_row(f"  {gate.gate}", gate.status, f"{gate.time_ms:.0f} ms", escape(gate.reason))
+    console.print(table)
+    for flag in verdict.flags:
+        console.print(f"  flag: {escape(flag)}", highlight=False, soft_wrap=True)
 
 
 def show_operators(operators: Sequence[OpDef]) -> None:

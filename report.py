@@ -21,8 +21,8 @@ class VerdictLike(Protocol):
         """Whether every gate passed."""
         ...
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
+    def to_json(self) -> str:
+        """Return the verdict as JSON text."""
         ...
 
 
@@ -122,7 +122,7 @@ class CompileReport:
             "device": self.device,
             "precision_flags": dict(self.precision_flags),
             "fragments": [attrs.asdict(row) for row in self.rows],
-            "whole": self.whole.to_json(),
+            "whole": json.loads(self.whole.to_json()),
             "whole_us": dict(self.whole_us),
             "elapsed_s": self.elapsed_s,
         }
