@@ -1,1 +1,8 @@
-"""Rewrites applied, cutting into fragments, choosing kernels."""
+"""Cutting graphs into fragments and choosing a kernel for each."""
+
+from .fuse import Part as Part
+from .fuse import PlanLike as PlanLike
+from .fuse import extract as extract
+from .fuse import is_view as is_view
+from .fuse import partition as partition
+from .fuse import split_anchor as split_anchor

@@ -1,0 +1,360 @@
+"""Greedy fusion: cut a graph into fragments that one kernel each can compute.
+
+Every compute node starts as a fragment of its own.  Fragments that feed each other are merged while the generator can still
+write the result (``planner``) and the roofline time does not grow.  Re-indexing nodes (``reshape``, ``permute``, ``slice``)
+cost nothing inside a kernel, so they belong to no fragment: each fragment takes along those that it reads through.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
+
+import attrs
+
+from ..backend.candidate import Target
+from ..ir import OPAQUE, Graph, Input, Node, OpDef, OpSet, Unsupported
+from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
+from ..ir.opdef import Expand, Index
+
+#: Index functions that move elements without changing or choosing among them.
+_MOVES = frozenset(
+    {"permuted", "inverse", "align", "ravel", "unravel", "set", "insert", "remove", "minus", "plus", "concat", "head",
+     "tail", "range", "rank", "len", "repeat", "reduced"}
+)  # fmt: skip
+
+
+class PlanLike(Protocol):
+    """What fusion needs to know of a generator's plan; see :class:`drt.backend.triton_gen.Plan`."""
+
+    @property
+    def family(self) -> str:
+        """Loop structure: ``loops``, ``gemm``, ``attention``, ..."""
+        ...
+
+    @property
+    def recompute(self) -> bool:
+        """Whether an expensive value would be computed more than once."""
+        ...
+
+    @property
+    def bytes(self) -> int:
+        """Device-memory traffic, bytes."""
+        ...
+
+    @property
+    def flops(self) -> int:
+        """Floating-point operations."""
+        ...
+
+    @property
+    def launches(self) -> int:
+        """Kernel launches."""
+        ...
+
+
+Planner = Callable[[Graph], PlanLike]
+
+
+@attrs.frozen
+class Part:
+    """One step of a program that has been cut.
+
+    Attributes:
+        indices: positions in ``graph.nodes`` of the nodes that it computes, ascending; the re-indexing nodes that a kernel
+            reads through are not among them.
+        fragment: the step as a graph of its own; all its inputs are of kind ``input``.
+        plan: how the generator would write it; None where PyTorch runs it.
+        reason: why PyTorch runs it; empty where a kernel does.
+    """
+
+    indices: tuple[int, ...]
+    fragment: Graph
+    plan: PlanLike | None = None
+    reason: str = ""
+
+
+def is_view(op: OpDef | None) -> bool:
+    """Return whether ``op`` only re-indexes one operand, so that it costs nothing inside a kernel."""
+    if op is None or not isinstance(op.body, Index) or len(op.operands) != 1 or op.operands[0].variadic:
+        return False
+    e = op.body.expr
+    return isinstance(e, Load) and e.name == op.operands[0].name and all(_moves(i, e.name) for i in e.index)
+
+
+def _moves(e: Expr, tensor: str) -> bool:
+    match e:
+        case Call(fn, _, _) if fn not in _MOVES:
+            return False
+        case Load(name, _) if name == tensor:
+            return False
+        case Bin(op, _, _) if op not in ("+", "-", "*", "//", "%"):
+            return False
+        case Cond():
+            return False
+    return all(_moves(c, tensor) for c in children(e))
+
+
+def extract(graph: Graph, indices: Iterable[int], ops: OpSet, name: str = "fragment", views: bool = True) -> Graph:
+    """Return the nodes at ``indices`` as a graph of their own.
+
+    Args:
+        graph: the whole program.
+        indices: positions in ``graph.nodes``.
+        ops: the operators.
+        name: of the new graph.
+        views: whether re-indexing nodes that the fragment reads through come along.
+
+    Returns:
+        A graph whose inputs are the values that it reads from outside, in order of first use, and whose outputs are the
+        values that something outside reads or the caller sees, in order of definition.
+    """
+    wanted = set(indices)
+    if views:
+        wanted |= _views_behind(graph, wanted, ops)
+    chosen = [graph.nodes[i] for i in sorted(wanted)]
+    inside = {r for n in chosen for r in n.results}
+    core = {r for i in indices for r in graph.nodes[i].results}
+    reads: dict[str, None] = {}
+    for node in chosen:
+        for value in node.uses():
+            if value not in inside:
+                reads[value] = None
+    outside = {v for k, n in enumerate(graph.nodes) if k not in wanted for v in n.uses()} | graph.live_out
+    outputs = tuple(r for n in chosen for r in n.results if r in core and r in outside)
+    inputs = tuple(Input(v, graph.types[v]) for v in reads)
+    return Graph(name, inputs, tuple(chosen), outputs, (), graph.symbols)
+
+
+def _views_behind(graph: Graph, indices: set[int], ops: OpSet) -> set[int]:
+    found: set[int] = set()
+    position = _positions(graph)
+    stack = [v for i in indices for v in graph.nodes[i].uses()]
+    while stack:
+        value = stack.pop()
+        k = position.get(value)
+        if k is None or k in found or k in indices or not is_view(ops.get(graph.nodes[k].op)):
+            continue
+        found.add(k)
+        stack.extend(graph.nodes[k].uses())
+    return found
+
+
+def _positions(graph: Graph) -> dict[str, int]:
+    return {r: k for k, n in enumerate(graph.nodes) for r in n.results}
+
+
+class _Cutter:
+    """The state of one greedy cut: disjoint clusters of compute nodes, and who feeds whom."""
+
+    def __init__(self, graph: Graph, ops: OpSet, planner: Planner, target: Target) -> None:
+        self.graph, self.ops, self.planner, self.target = graph, ops, planner, target
+        self.compute = [k for k, n in enumerate(graph.nodes) if not is_view(ops.get(n.op))]
+        self.position = _positions(graph)
+        self.sources = {k: self._sources(k) for k in self.compute}
+        self.cluster = {k: frozenset({k}) for k in self.compute}
+        self.plans: dict[frozenset[int], PlanLike | str] = {}
+
+    def _sources(self, k: int) -> frozenset[int]:
+        """The compute nodes that node ``k`` reads, directly or through re-indexing nodes."""
+        found: set[int] = set()
+        stack = list(self.graph.nodes[k].uses())
+        seen: set[str] = set()
+        while stack:
+            value = stack.pop()
+            if value in seen:
+                continue
+            seen.add(value)
+            p = self.position.get(value)
+            if p is None:
+                continue
+            if is_view(self.ops.get(self.graph.nodes[p].op)):
+                stack.extend(self.graph.nodes[p].uses())
+            else:
+                found.add(p)
+        return frozenset(found)
+
+    def plan(self, members: frozenset[int]) -> PlanLike | str:
+        """The generator's plan for a cluster, or the reason why there is none."""
+        if members not in self.plans:
+            try:
+                if any(self.graph.nodes[k].op == OPAQUE for k in members):
+                    target = str(self.graph.nodes[min(members)].attributes["target"])
+                    raise Unsupported(f"no definition of {target}")
+                self.plans[members] = self.planner(extract(self.graph, members, self.ops))
+            except Unsupported as error:
+                self.plans[members] = error.line()
+        return self.plans[members]
+
+    def time_us(self, plan: PlanLike) -> float:
+        """Roofline time of a plan, microseconds: traffic and launches; arithmetic that fusion does not change is left out."""
+        return plan.bytes / (self.target.bandwidth_gbps * 1e3) + plan.launches * self.target.launch_us
+
+    def reaches(self, start: frozenset[int], goal: frozenset[int]) -> bool:
+        """Whether a path from ``start`` to ``goal`` leaves both on the way, so that merging them would make a cycle."""
+        first = min(start)
+        stack = [s for k in goal for s in self.sources[k] if s not in start and s not in goal]
+        seen: set[int] = set()
+        while stack:
+            k = stack.pop()
+            if k in seen or k < first:
+                continue
+            seen.add(k)
+            members = self.cluster[k]
+            if members == start:
+                return True
+            if members == goal:
+                continue
+            stack.extend(s for m in members for s in self.sources[m] if s not in members)
+        return False
+
+    def merge(self, a: frozenset[int], b: frozenset[int]) -> frozenset[int] | None:
+        """Merge two clusters where that is possible and pays; ``a`` feeds ``b`` or both read the same values."""
+        plan_a, plan_b = self.plan(a), self.plan(b)
+        if isinstance(plan_a, str) or isinstance(plan_b, str) or self.reaches(a, b) or self.reaches(b, a):
+            return None
+        both = a | b
+        merged = self.plan(both)
+        if isinstance(merged, str) or merged.recompute:
+            return None
+        if self.time_us(merged) > self.time_us(plan_a) + self.time_us(plan_b):
+            return None
+        for k in both:
+            self.cluster[k] = both
+        return both
+
+    def run(self) -> list[frozenset[int]]:
+        changed = True
+        while changed:
+            changed = False
+            for k in self.compute:
+                changed |= self._grow(k)
+        return sorted(set(self.cluster.values()), key=min)
+
+    def _grow(self, k: int) -> bool:
+        grown = False
+        again = True
+        while again:
+            again = False
+            mine = self.cluster[k]
+            feeding = {self.cluster[s] for m in mine for s in self.sources[m]} - {mine}
+            # The nearest producer first: it is the likeliest to stay in registers.
+            for other in sorted(feeding, key=max, reverse=True):
+                if self.merge(other, mine):
+                    grown = again = True
+                    break
+        return grown
+
+
+def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> list[Part]:
+    """Cut ``graph`` into parts, in an order in which they can run.
+
+    Args:
+        graph: a valid program.
+        ops: the operators.
+        planner: ``planner(fragment)`` returns a plan, or raises Unsupported with the reason.
+        target: the device, for the roofline time that decides whether a merge pays.
+
+    Returns:
+        Parts for all nodes that compute; re-indexing nodes that nothing but fragments read are in no part, the others are
+        parts of their own with PyTorch as the writer.
+    """
+    cutter = _Cutter(graph, ops, planner, target)
+    parts: list[Part] = []
+    for n, members in enumerate(cutter.run()):
+        plan = cutter.plan(members)
+        indices = tuple(sorted(members))
+        views = not isinstance(plan, str)
+        fragment = extract(graph, indices, ops, name=f"part{n}", views=views)
+        parts.append(Part(indices, fragment, reason=plan) if isinstance(plan, str) else Part(indices, fragment, plan))
+    return order_parts(graph, [*parts, *_views_needed(graph, parts)])
+
+
+def _views_needed(graph: Graph, parts: Sequence[Part]) -> list[Part]:
+    """The re-indexing nodes that PyTorch must run: those whose values the caller or a PyTorch part reads."""
+    position = _positions(graph)
+    computed = {k for p in parts for k in p.indices}
+    stack = [*graph.live_out, *(i.name for p in parts for i in p.fragment.inputs)]
+    needed: set[int] = set()
+    while stack:
+        k = position.get(stack.pop())
+        if k is None or k in computed or k in needed:
+            continue
+        needed.add(k)
+        stack.extend(graph.nodes[k].uses())
+    out = []
+    for k in sorted(needed):
+        node = graph.nodes[k]
+        inputs = tuple(Input(v, graph.types[v]) for v in dict.fromkeys(node.uses()))
+        out.append(Part((k,), Graph(f"view{k}", inputs, (node,), node.results, (), graph.symbols), reason="a view"))
+    return out
+
+
+def order_parts(graph: Graph, parts: Sequence[Part]) -> list[Part]:
+    """Return ``parts`` in an order in which each value is defined before it is read."""
+    owner = {r: p for p in parts for r in p.fragment.outputs if isinstance(r, str)}
+    done: set[int] = set()
+    out: list[Part] = []
+
+    def visit(root: Part) -> None:
+        stack: list[tuple[Part, bool]] = [(root, False)]
+        while stack:
+            part, ready = stack.pop()
+            if part.indices[0] in done:
+                continue
+            if ready:
+                done.add(part.indices[0])
+                out.append(part)
+                continue
+            stack.append((part, True))
+            stack.extend((owner[i.name], False) for i in part.fragment.inputs if i.name in owner)
+
+    for part in sorted(parts, key=lambda p: p.indices):
+        visit(part)
+    return out
+
+
+def split_anchor(part: Part, graph: Graph, ops: OpSet, planner: Planner, target: Target) -> list[Part] | None:
+    """Return the part cut around its contraction: what feeds it, the contraction alone, what follows it.
+
+    A library's product with fused pointwise kernels around it is the alternative to one fused kernel; which of the two is
+    faster is for the clock to say.  None where the part is nothing but the contraction, or has no single one.
+    """
+    anchors = [k for k in part.indices if is_contraction(graph.nodes[k], ops)]
+    if len(anchors) != 1 or len(part.indices) == 1:
+        return None
+
+    def only_rest(fragment: Graph) -> PlanLike:
+        if any(is_contraction(n, ops) for n in fragment.nodes):
+            raise Unsupported("left to PyTorch's library")
+        return planner(fragment)
+
+    sub = Graph(part.fragment.name, part.fragment.inputs, part.fragment.nodes, part.fragment.outputs, (), graph.symbols)
+    return partition(sub, ops, only_rest, target)
+
+
+def is_contraction(node: Node, ops: OpSet) -> bool:
+    """Return whether the node's meaning is a sum of products over indices (a matrix product, a convolution)."""
+    return node.op in ops and _contracts(node.op, ops, frozenset())
+
+
+def _contracts(name: str, ops: OpSet, seen: frozenset[str]) -> bool:
+    if name not in ops or name in seen:
+        return False
+    body = ops[name].body
+    if isinstance(body, Index):
+        return _has_product_fold(body.expr)
+    if isinstance(body, Expand):
+        return any(_contracts(fn, ops, seen | {name}) for _, e in body.statements for fn in _called(e))
+    return False
+
+
+def _has_product_fold(e: Expr) -> bool:
+    if isinstance(e, Fold) and e.combiner == "sum" and isinstance(e.body, Bin) and e.body.op == "*":
+        return True
+    return any(_has_product_fold(c) for c in children(e))
+
+
+def _called(e: Expr) -> set[str]:
+    found = {e.fn} if isinstance(e, Call) else set()
+    return found.union(*(_called(c) for c in children(e)))
