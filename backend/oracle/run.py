@@ -20,6 +20,7 @@ from ...ir import (
     Operand,
     OpSet,
     Size,
+    SizeLike,
     TensorType,
     UsageError,
     builtin_ops,
@@ -111,7 +112,7 @@ class Oracle:
         node: Node,
         values: Mapping[str, torch.Tensor],
         types: Mapping[str, TensorType],
-        symbols: Mapping[str, int],
+        symbols: Mapping[str, SizeLike],
         device: torch.device,
     ) -> list[tuple[torch.Tensor, TensorType]]:
         result_types = [t.substitute(dict(symbols)) for t in node.types]
@@ -257,13 +258,13 @@ def _as_declared(v: torch.Tensor, t: TensorType, device: torch.device) -> torch.
     return v.expand(t.shape) if tuple(v.shape) != t.shape else v  # type: ignore[arg-type]
 
 
-def bind_symbols(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, int]:
+def bind_symbols(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, SizeLike]:
     """Return the values of the graph's symbols, read off the shapes of ``inputs``.
 
     Raises:
         UsageError: an input is missing, or its shape does not fit its type.
     """
-    bound: dict[str, int] = {}
+    bound: dict[str, SizeLike] = {}
     for i in graph.inputs:
         if i.name not in inputs:
             raise UsageError(f"input {i.name} is missing, expected {i.type}", subject=graph.name)
@@ -286,7 +287,7 @@ def bind_symbols(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, 
     return bound
 
 
-def _static(value: Any, symbols: Mapping[str, int]) -> Any:
+def _static(value: Any, symbols: Mapping[str, SizeLike]) -> Any:
     """Return an attribute with its symbols replaced."""
     if isinstance(value, tuple):
         return tuple(_static(v, symbols) for v in value)
