@@ -1,0 +1,353 @@
+"""``torch.export`` programs as IR graphs."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import logging
+import os
+import traceback
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, TypeAlias, Union
+
+import attrs
+import torch
+import torch.utils._pytree as pytree
+from torch.export.graph_signature import (
+    ConstantArgument,
+    InputKind,
+    OutputKind,
+    TensorArgument,
+)
+
+from ..ir import Graph, OpSet, Size, Unsupported, UsageError, VerifyError, builtin_ops
+from ..ir.build import GraphBuilder, clean_name
+from ..ir.graph import Update
+from .calling import ArgumentLeaf, Baked, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
+from .importer import DTYPE_NAMES, Importer, Unknown
+from .matching import Value
+from .sizes import SymbolTable, range_of
+
+#: ``{"x": {0: "B"}}``, ``{"x": {0: ("B", 1, 4096)}}``, or what ``torch.export`` takes as ``dynamic_shapes``.
+Dynamic: TypeAlias = Mapping[str, Any]
+
+#: The range of a symbol that was given by name alone.
+DEFAULT_RANGE = (1, 65536)
+
+_KINDS = {
+    InputKind.PARAMETER: "param",
+    InputKind.BUFFER: "buffer",
+    InputKind.CONSTANT_TENSOR: "constant",
+    InputKind.USER_INPUT: "input",
+}
+_LIBRARY = os.path.dirname(torch.__file__)
+
+
+@attrs.frozen(eq=False)
+class Imported:
+    """A program as a graph, with what is needed to call it.
+
+    Attributes:
+        graph: inputs first, then the parameters, buffers and constants that it reads.
+        state: ``Input.target`` -> the module's own tensor, for every param, buffer and constant of the graph.
+        in_spec: how the arguments of a call become the graph's inputs.
+        out_spec: how the graph's outputs become the result.
+        unknown: the ATen targets that are left opaque.
+    """
+
+    graph: Graph
+    state: Mapping[str, torch.Tensor]
+    in_spec: InSpec
+    out_spec: OutSpec
+    unknown: tuple[Unknown, ...]
+
+    def bind(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
+        """Return the tensors for the graph's inputs, state included, in order.
+
+        Raises:
+            UsageError: the arguments do not have the structure of the example inputs.
+        """
+        given = iter(self.in_spec.flatten(*args, **kwargs))
+        return [next(given) if i.kind == "input" else self.state[i.target] for i in self.graph.inputs]
+
+
+def import_module(
+    module: Union[torch.nn.Module, Callable[..., Any]],
+    example_inputs: Sequence[Any],
+    *,
+    example_kwargs: Mapping[str, Any] | None = None,
+    ops: OpSet | None = None,
+    dynamic: Dynamic | None = None,
+    training: bool | None = False,
+    name: str = "",
+) -> Imported:
+    """Import a PyTorch program.
+
+    Args:
+        module: an ``nn.Module`` or a function of tensors.
+        example_inputs: positional arguments of one call: tensors, and numbers that the program is specialised to.
+        example_kwargs: keyword arguments of one call.
+        ops: the operators; None means the built-in ones.
+        dynamic: which sizes stay symbols: parameter of ``forward`` -> axis -> name or ``(name, lowest, highest)``.
+        training: the mode to import in; None leaves each submodule as it is.
+        name: of the graph; "" takes the class's or function's name.
+
+    Raises:
+        UsageError: PyTorch cannot export the program, or it does what a graph cannot say (complex numbers, sizes that
+            depend on tensor contents, control flow); placed at the user's line where PyTorch knows it.
+    """
+    ops = builtin_ops() if ops is None else ops
+    args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
+    owner = module if isinstance(module, torch.nn.Module) else _as_module(module)
+    title = name or getattr(module, "__name__", type(module).__name__)
+    paths, parameters = argument_paths(module.forward if isinstance(module, torch.nn.Module) else module, args, kwargs)
+    shapes = None if dynamic is None else _dynamic_shapes(dynamic, owner, args, kwargs)
+    with _mode(owner, training):
+        program = _exported(owner, args, kwargs, shapes, title)
+    try:
+        return _imported(program, title, ops, args, kwargs, dynamic, (paths, parameters))
+    except Unsupported as error:
+        raise UsageError(error.message, place=error.place, subject=title) from None
+
+
+# -- export ---------------------------------------------------------------------------------------------------------------
+
+
+def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+            # An empty table makes the program functional and keeps operators such as linear and softmax whole.
+            return program.run_decompositions({})
+    except Exception as error:
+        raise UsageError(f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title) from error
+
+
+def _cause(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    text = lines[0] if lines else type(error).__name__
+    return f"{type(error).__name__}: {text}" if len(text) < 60 and not text.startswith(type(error).__name__) else text
+
+
+def _user_line(error: BaseException, module: torch.nn.Module) -> str:
+    """Return ``file:line`` of the innermost frame of the user's code, ``forward`` and what it calls."""
+    own = os.path.dirname(os.path.abspath(__file__))
+    seen_export, place = False, ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        inside = frame.filename.startswith((_LIBRARY, own, "<"))
+        seen_export = seen_export or (inside and frame.filename.startswith(_LIBRARY))
+        if seen_export and not inside and not frame.filename.startswith(os.path.dirname(os.__file__)):
+            place = f"{frame.filename}:{frame.lineno}"
+    if place:
+        return place
+    try:
+        file = inspect.getsourcefile(type(module))
+        return f"{file}:{inspect.getsourcelines(type(module).forward)[1]}" if file else ""
+    except (TypeError, OSError):
+        return ""
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep PyTorch's warnings about its own internals off the screen; errors are raised as ever."""
+    logger = logging.getLogger("torch")
+    level = logger.level
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _mode(module: torch.nn.Module, training: bool | None) -> Iterator[None]:
+    modes = [(m, m.training) for m in module.modules()]
+    if training is not None:
+        module.train(training)
+    try:
+        yield
+    finally:
+        for m, was in modes:
+            m.training = was
+
+
+def _as_module(function: Callable[..., Any]) -> torch.nn.Module:
+    if not callable(function):
+        raise UsageError(f"is a {type(function).__name__}, expected an nn.Module or a function", subject="module")
+    module = torch.nn.Module()
+    module.forward = function
+    return module
+
+
+def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
+    names = list(inspect.signature(module.forward).parameters)
+    known = [*names[: len(args)], *kwargs]
+    for key in dynamic:
+        if key not in known:
+            raise UsageError(f"is not an argument of the example call, expected one of {', '.join(known)}", subject=str(key))
+    dims: dict[str, Any] = {}
+
+    def convert(spec: Any) -> Any:
+        if isinstance(spec, Mapping):
+            return {k: convert(v) for k, v in spec.items()}
+        if isinstance(spec, tuple) and len(spec) == 3 and isinstance(spec[0], str):
+            return dims.setdefault(spec[0], torch.export.Dim(spec[0], min=spec[1], max=spec[2]))
+        if isinstance(spec, str):
+            return dims.setdefault(spec, torch.export.Dim(spec, min=DEFAULT_RANGE[0], max=DEFAULT_RANGE[1]))
+        if isinstance(spec, (list, tuple)):
+            return type(spec)(map(convert, spec))
+        return spec
+
+    values = dict(zip(names, args, strict=False)) | kwargs
+    return {k: convert(dynamic[k]) if k in dynamic else pytree.tree_map(lambda _: None, values[k]) for k in known}
+
+
+# -- import ---------------------------------------------------------------------------------------------------------------
+
+
+def _imported(
+    program: Any, title: str, ops: OpSet, args: Any, kwargs: Any, dynamic: Dynamic | None,
+    convention: tuple[list[str], list[str]],
+) -> Imported:  # fmt: skip
+    signature = program.graph_signature
+    placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
+    table = _symbols(program, placeholders, dynamic)
+    builder = GraphBuilder(title, ops, ())
+    importer = Importer(builder, table)
+    env: dict[torch.fx.Node, Any] = {}
+    state: dict[str, torch.Tensor] = {}
+    # Names of fx nodes are taken, so that a parameter does not push a value out of its name.
+    taken = {n.name for n in program.graph.nodes}
+    argument_leaves: list[ArgumentLeaf] = []
+    given: dict[str, str] = {}  # fx name of a user input -> value name
+    for spec in signature.input_specs:
+        if spec.kind != InputKind.USER_INPUT:
+            continue
+        node = placeholders[spec.arg.name]
+        if isinstance(spec.arg, TensorArgument):
+            value = importer.input(node.name, node.meta["val"], "input", "")
+            env[node] = value
+            given[node.name] = value.name
+            argument_leaves.append(value.name)
+        elif isinstance(spec.arg, ConstantArgument):
+            env[node] = spec.arg.value
+            argument_leaves.append(Baked(spec.arg.value))
+        else:
+            raise Unsupported(f"argument {node.name} is a symbolic number, expected a tensor or a plain number")
+    values: dict[str, str] = {}  # FQN -> value name
+    for spec in signature.input_specs:
+        if spec.kind == InputKind.USER_INPUT:
+            continue
+        if spec.kind not in _KINDS or spec.target is None:
+            raise Unsupported(f"the program has an input of kind {spec.kind.name}, expected tensors")
+        node = placeholders[spec.arg.name]
+        tensor = program.state_dict.get(spec.target)
+        if tensor is None:
+            tensor = program.constants[spec.target]
+        mutated = any(s.target == spec.target for s in signature.output_specs if s.kind == OutputKind.BUFFER_MUTATION)
+        if not node.users and not mutated:
+            continue
+        kind = _KINDS[spec.kind]
+        number = None
+        if kind == "constant" and tensor.dim() == 0 and tensor.dtype in DTYPE_NAMES:
+            number = tensor.item()
+        stem = clean_name(spec.target)
+        value = importer.input(node.name if stem in taken else stem, node.meta["val"], kind, spec.target, number)
+        env[node] = value
+        values[spec.target] = value.name
+        state[spec.target] = tensor.detach()
+    try:
+        returned = importer.run(program.graph, env)
+    except (Unsupported, UsageError, VerifyError) as error:
+        raise error.at(str(importer.location or "")) from None
+    outputs, updates, result_leaves = _outputs(signature, returned, values, given)
+    for n, tensor in importer.constants.items():
+        state[n] = tensor
+    builder.symbols = table.symbols()
+    graph = _without_dead(builder.build(outputs, updates))
+    kept = {i.target for i in graph.inputs}
+    return Imported(
+        graph=graph,
+        state={k: v for k, v in state.items() if k in kept},
+        in_spec=InSpec(
+            tree=pytree.tree_structure((args, kwargs)),
+            leaves=tuple(argument_leaves),
+            paths=tuple(convention[0]),
+            parameters=tuple(convention[1]),
+        ),
+        out_spec=OutSpec(program.call_spec.out_spec, tuple(result_leaves)),
+        unknown=tuple(Unknown(t, c, r) for t, (c, r) in importer.unknown.items()),
+    )
+
+
+def _symbols(program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: Dynamic | None) -> SymbolTable:
+    ranges = {s: range_of(r) for s, r in program.range_constraints.items()}
+    names: dict[Any, str] = {}
+    if dynamic is not None:
+        for spec, fx_name in _dynamic_leaves(dynamic, program, placeholders):
+            fake = placeholders[fx_name].meta["val"]
+            for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
+                label = dim if isinstance(dim, str) else dim[0] if isinstance(dim, tuple) else getattr(dim, "__name__", "")
+                size = fake.shape[axis]
+                if label and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
+                    names.setdefault(size.node.expr, label.lstrip("_") or label)
+    return SymbolTable(ranges, names)
+
+
+def _dynamic_leaves(
+    dynamic: Dynamic, program: Any, placeholders: Mapping[str, torch.fx.Node]
+) -> Iterator[tuple[Any, str]]:
+    """Yield the shape specification of each tensor argument that has one, with the name of its fx node."""
+    for key, spec in dynamic.items():
+        if key in placeholders and spec is not None:
+            yield spec, key
+            continue
+        # A nested argument: its leaves are named after it (``batch_mask``).
+        for path, leaf in pytree.tree_flatten_with_path(
+            spec, is_leaf=lambda s: isinstance(s, Mapping) and all(isinstance(k, int) for k in s)
+        )[0]:
+            parts = [str(getattr(k, "key", getattr(k, "idx", k))) for k in path]
+            if leaf is not None and "_".join([key, *parts]) in placeholders:
+                yield leaf, "_".join([key, *parts])
+
+
+def _outputs(
+    signature: Any, returned: Sequence[Any], values: Mapping[str, str], given: Mapping[str, str]
+) -> tuple[list[str], list[Update], list[ResultLeaf]]:
+    outputs: list[str] = []
+    updates: list[Update] = []
+    leaves: list[ResultLeaf] = []
+    for spec, value in zip(signature.output_specs, returned, strict=True):
+        if spec.kind == OutputKind.USER_OUTPUT:
+            if isinstance(value, Value):
+                leaves.append(len(outputs))
+                outputs.append(value.name)
+            elif isinstance(value, Size):
+                leaves.append(Extent(value))
+            else:
+                leaves.append(Baked(value))
+        elif spec.kind == OutputKind.BUFFER_MUTATION:
+            updates.append(Update(values[spec.target], value.name))
+        elif spec.kind == OutputKind.USER_INPUT_MUTATION:
+            updates.append(Update(given[spec.target], value.name))
+        else:
+            raise Unsupported(f"the program has an output of kind {spec.kind.name}, expected results and buffer updates")
+    return outputs, updates, leaves
+
+
+def _without_dead(graph: Graph) -> Graph:
+    """Return the graph without nodes and state inputs that nothing reads."""
+    live = set(graph.live_out) | {u.target for u in graph.updates}
+    nodes = []
+    for node in reversed(graph.nodes):
+        if any(r in live for r in node.results):
+            nodes.append(node)
+            live.update(node.uses())
+    inputs = tuple(i for i in graph.inputs if i.kind == "input" or i.name in live)
+    return attrs.evolve(graph, inputs=inputs, nodes=tuple(reversed(nodes)))
+
+
+__all__ = ["DEFAULT_RANGE", "Dynamic", "Imported", "import_module"]

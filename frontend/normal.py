@@ -1,0 +1,382 @@
+"""Normal forms of ATen calls, so that operators need one pattern where PyTorch has several spellings.
+
+A rule takes the importer, the call, PyTorch's result types, the indices of results that are read, and the names for them.
+It returns a changed call, or the results themselves, or None where it has nothing to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias, Union
+
+from ..ir import Literal, Size, TensorType, Unsupported
+from ..ir.size import compare, floordiv, maximum, minimum
+from ..ir.typesys import is_float
+from .matching import AtenCall, Value
+
+if TYPE_CHECKING:
+    from .importer import Importer
+
+Types: TypeAlias = "list[TensorType | None]"
+Rule: TypeAlias = Callable[
+    ["Importer", AtenCall, Types, "set[int]", "list[str]"], Union[AtenCall, "Sequence[Any]", None]
+]
+
+
+def _overloads(text: str, *, packet_default: str = "default") -> frozenset[str]:
+    return frozenset(f"aten.{w}" if "." in w else f"aten.{w}.{packet_default}" for w in text.split())
+
+
+#: Calls that only check: export writes them, values do not depend on them.
+CHECKS = _overloads(
+    """
+    _assert_tensor_metadata _assert_scalar _assert_async _assert_async.msg sym_constrain_range
+    sym_constrain_range_for_size _check_is_all_true _print
+    """
+) | {"<built-in function le>", "<built-in function ge>"}
+
+#: Calls that PyTorch has one fast kernel for and decomposes into one node per time step.
+KEPT_WHOLE = _overloads(
+    """
+    lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data as_strided
+    """
+)
+
+#: Calls that draw random numbers: they stay as they are, in their order.
+RANDOM = _overloads(
+    """
+    rand rand.generator rand_like randn randn.generator randn_like randint randint.low randint_like
+    randint_like.low_dtype randperm normal.float_float normal_functional bernoulli bernoulli.p multinomial
+    native_dropout dropout uniform exponential rrelu rrelu_with_noise_functional poisson
+    """
+)
+
+
+# -- dtype arguments --------------------------------------------------------------------------------------------------------
+
+
+def _cast_input(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """``f(x, dtype=d)`` is ``f(cast(x, d))``."""
+    dtype = call.arguments.get("dtype")
+    first = next(iter(call.arguments))
+    x = call.arguments[first]
+    if dtype is None or not isinstance(x, Value):
+        return None
+    return call.replace(**{first: b.cast(x, str(dtype)), "dtype": None})
+
+
+def _conversion(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Sequence[Any] | None:
+    x = next(iter(call.arguments.values()))
+    wanted = expected[0]
+    assert isinstance(x, Value) and wanted is not None
+    device = call.arguments.get("device")
+    before = b.fakes.get(x.name)
+    if device is not None and before is not None and device.type not in (before.device.type, "meta"):
+        raise Unsupported(f"moves a tensor from {before.device.type} to {device.type}, expected one device")
+    return [b.cast(x, wanted.dtype)]
+
+
+# -- shapes -----------------------------------------------------------------------------------------------------------------
+
+
+def _shape_argument(name: str) -> Rule:
+    """The size argument becomes the result's shape: no -1 is left."""
+
+    def rule(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+        wanted, x = expected[0], next(iter(call.arguments.values()))
+        assert wanted is not None
+        if isinstance(x, Value) and x.type.shape == wanted.shape:
+            return [x]
+        return call.replace(**{name: wanted.shape})
+
+    return rule
+
+
+def _as(target: str) -> Rule:
+    """Another spelling of ``view`` or ``expand`` to the result's shape."""
+
+    def rule(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+        wanted, x = expected[0], next(iter(call.arguments.values()))
+        assert wanted is not None
+        if isinstance(x, Value) and x.type.shape == wanted.shape:
+            return [x]
+        return b.call(target, x, wanted.shape)
+
+    return rule
+
+
+def _from_front(index: Any, size: Any) -> Any:
+    return index + size if isinstance(index, int) and index < 0 else index
+
+
+def _slice(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    x, step = call.arguments["self"], call.arguments["step"]
+    axis = _from_front(call.arguments["dim"], x.type.rank)
+    size = x.type.shape[axis]
+    start, end = _clip(call.arguments["start"], 0, size), _clip(call.arguments["end"], size, size)
+    if start == 0 and end == size and step == 1:
+        return [x]
+    return call.replace(dim=axis, start=start, end=end)
+
+
+def _clip(value: Any, default: Any, size: Any) -> Any:
+    """Return a slice bound as Python does: absent, counted from the end, or beyond the end."""
+    if value is None:
+        return default
+    if isinstance(value, int) and value >= 2**62:
+        return size
+    if compare("<", value, 0) is True:
+        return maximum(value + size, 0)
+    return minimum(value, size)
+
+
+def _select(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    x = call.arguments["self"]
+    axis = _from_front(call.arguments["dim"], x.type.rank)
+    return call.replace(dim=axis, index=_from_front(call.arguments["index"], x.type.shape[axis]))
+
+
+def _pieces(sizes: Callable[[AtenCall, Any, int], Sequence[Any]]) -> Rule:
+    """A split: one slice for each piece that is read."""
+
+    def rule(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
+        x = call.arguments["self"]
+        axis = _from_front(call.arguments["dim"], x.type.rank)
+        results: list[Any] = []
+        start: Any = 0
+        for i, size in enumerate(sizes(call, x.type.shape[axis], len(expected))):
+            end = start + size
+            whole = start == 0 and end == x.type.shape[axis]
+            piece = x if whole else b.build("aten.slice.Tensor", x, axis, start, end, stem=names[i]) if i in used else None
+            results.append(piece)
+            start = end
+        return results
+
+    return rule
+
+
+def _equal_pieces(call: AtenCall, size: Any, n: int) -> list[Any]:
+    width = call.arguments.get("split_size")
+    if width is None:  # chunk
+        chunks = call.arguments["chunks"]
+        width = floordiv(size + chunks - 1, chunks)
+    return [width] * (n - 1) + [size - width * (n - 1)]
+
+
+def _named_pieces(call: AtenCall, size: Any, n: int) -> Sequence[Any]:
+    return tuple(call.arguments["split_sizes" if "split_sizes" in call.arguments else "split_size"])
+
+
+def _tensor_split(call: AtenCall, size: Any, n: int) -> list[Any]:
+    if "sections" in call.arguments:
+        if isinstance(size, Size):
+            raise Unsupported("tensor_split of a symbolic size")
+        return [size // n + (1 if i < size % n else 0) for i in range(n)]
+    cuts = [0, *[_clip(i, 0, size) for i in call.arguments["indices"]], size]
+    return [end - start for start, end in zip(cuts, cuts[1:], strict=False)]
+
+
+def _unbind(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
+    x, axis = call.arguments["self"], _from_front(call.arguments["dim"], call.arguments["self"].type.rank)
+    return [
+        b.build("aten.select.int", x, axis, i, stem=names[i]) if i in used else None for i in range(len(expected))
+    ]
+
+
+def _broadcast_tensors(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
+    results = []
+    for i, (x, wanted) in enumerate(zip(call.arguments["tensors"], expected, strict=True)):
+        assert wanted is not None
+        same = x.type.shape == wanted.shape
+        made = x if same or i not in used else b.build("aten.expand.default", x, wanted.shape, stem=names[i])
+        results.append(made)
+    return results
+
+
+def _meshgrid(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
+    tensors = list(call.arguments["tensors"])
+    rank = len(tensors)
+    order = list(range(rank))
+    if call.arguments.get("indexing") == "xy" and rank >= 2:
+        order[0], order[1] = 1, 0
+    results: list[Any] = []
+    for i, x in enumerate(tensors):
+        wanted = expected[i]
+        assert wanted is not None
+        if i not in used:
+            results.append(None)
+            continue
+        n = wanted.shape[order[i]]
+        column = b.build("aten.view.default", x, tuple(n if k == order[i] else 1 for k in range(rank)))
+        results.append(b.build("aten.expand.default", column, wanted.shape, stem=names[i]))
+    return results
+
+
+# -- factories --------------------------------------------------------------------------------------------------------------
+
+
+def _constant(number: float | None) -> Rule:
+    """``zeros``, ``ones_like``, ``full``, ``fill``: a filled tensor of the result's type."""
+
+    def rule(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+        wanted, a = expected[0], call.arguments
+        assert wanted is not None
+        value = number if number is not None else a.get("fill_value", a.get("value", a.get("s")))
+        if isinstance(value, Value) and value.number is not None:
+            value = value.number
+        if isinstance(value, Value):
+            cast = b.cast(value, wanted.dtype)
+            return [cast] if cast.type.shape == wanted.shape else b.call("aten.expand.default", cast, wanted.shape)
+        if isinstance(value, Literal):
+            value = value.value
+        if isinstance(value, Size):
+            return None
+        value = float(value) if is_float(wanted.dtype) else bool(value) if wanted.dtype == "bool" else int(value)
+        return b.call("aten.full.default", wanted.shape, value, dtype=wanted.dtype)
+
+    return rule
+
+
+def _arange(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    a, wanted = call.arguments, expected[0]
+    assert wanted is not None
+    step = a.get("step")
+    return b.call(
+        "aten.arange.start_step", a.get("start") or 0, a["end"], 1 if step is None else step, dtype=wanted.dtype
+    )
+
+
+def _copy(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    wanted = expected[0]
+    assert wanted is not None
+    cast = b.cast(call.arguments["src"], wanted.dtype)
+    return [cast] if cast.type.shape == wanted.shape else b.call("aten.expand.default", cast, wanted.shape)
+
+
+# -- arguments with a second meaning ------------------------------------------------------------------------------------------
+
+
+def _reduction(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """No axes means all axes; ``dtype=`` is a cast of the input."""
+    first = next(iter(call.arguments))
+    call = _cast_input(b, call, expected, used, names) or call
+    x = call.arguments[first]
+    if "dim" in call.arguments and call.arguments["dim"] in (None, ()) and isinstance(x, Value):
+        # argmax(x) is over the flattened tensor: an operator of its own, not one over all axes.
+        if not call.target.startswith(("aten.arg", "aten.linalg_vector_norm")):
+            call = call.replace(dim=tuple(range(x.type.rank)))
+    return call
+
+
+def _variance(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """Every spelling of var and std as ``.correction`` with axes and a number."""
+    a = call.arguments
+    packet = call.target.split(".")[1]
+    x = a["self"]
+    correction = a.get("correction")
+    if "unbiased" in a:
+        correction = 1 if a["unbiased"] else 0
+    dim = a.get("dim")
+    axes = tuple(range(x.type.rank)) if dim in (None, ()) else dim
+    return b.call(
+        f"aten.{packet}.correction", x, axes, correction=1 if correction is None else correction,
+        keepdim=bool(a.get("keepdim", False)),
+    )  # fmt: skip
+
+
+def _pool_stride(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    return call.replace(stride=call.arguments["kernel_size"]) if call.arguments["stride"] in ((), None) else None
+
+
+def _convolution_padding(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    """``padding="same"`` and ``"valid"`` as numbers; uneven padding as a pad before it."""
+    a = call.arguments
+    x, weight = a["input"], a["weight"]
+    rank = len(weight.type.shape) - 2
+
+    def each(value: Any) -> tuple[Any, ...]:
+        items = value if isinstance(value, tuple) else (value,)
+        return items * rank if len(items) == 1 else items
+
+    dilation, padding = each(a["dilation"]), (0,) * rank
+    if a["padding"] == "same":
+        total = [d * (k - 1) for d, k in zip(dilation, weight.type.shape[2:], strict=True)]
+        padding = tuple(t // 2 for t in total)
+        uneven = [t % 2 for t in total]
+        if any(uneven):
+            after = [side for u in reversed(uneven) for side in (0, u)]
+            x = b.build("aten.constant_pad_nd.default", x, tuple(after), 0.0)
+    packet = call.target.split(".")[1]
+    overload = "default" if packet.startswith("conv") and "transpose" not in packet else "input"
+    return b.call(
+        f"aten.{packet}.{overload}", x, weight, a["bias"], each(a["stride"]), padding, dilation, a["groups"]
+    )
+
+
+def _rms_eps(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """No epsilon means the machine epsilon of what is computed in: f32 for the half types."""
+    if call.arguments["eps"] is not None:
+        return None
+    f64 = next(iter(call.arguments.values())).type.dtype == "f64"
+    return call.replace(eps=2.0**-52 if f64 else 2.0**-23)
+
+
+def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> None:
+    raise Unsupported("as_strided depends on the layout of its operand, expected views that do not")
+
+
+def _logical(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """Bitwise operators on Python booleans take them as they are; logical ones take any dtype as x != 0."""
+    changed = {}
+    for name, x in call.arguments.items():
+        if isinstance(x, Value) and x.type.dtype != "bool":
+            changed[name] = b.build("aten.ne.Scalar", x, 0)
+    return call.replace(**changed) if changed else None
+
+
+def _table() -> dict[str, Rule]:
+    rules: dict[str, Rule] = {}
+
+    def put(rule: Rule, text: str) -> None:
+        for target in _overloads(text):
+            rules[target] = rule
+
+    put(_cast_input, "softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum mean _softmax _log_softmax")
+    put(_conversion, "to.dtype to.dtype_layout to.device to.other _to_copy type_as")
+    put(_shape_argument("size"), "view _unsafe_view view_copy expand expand_copy")
+    put(_shape_argument("shape"), "reshape")
+    put(_as("aten.view.default"), "view_as reshape_as flatten.using_ints unflatten.int ravel squeeze squeeze.dim squeeze.dims")
+    put(_as("aten.expand.default"), "expand_as broadcast_to")
+    put(_slice, "slice.Tensor slice_copy.Tensor")
+    put(_select, "select.int select_copy.int")
+    put(_pieces(_equal_pieces), "split.Tensor chunk unsafe_chunk unsafe_split.Tensor split_copy.Tensor")
+    put(_pieces(_named_pieces), "split.sizes split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")
+    put(_pieces(_tensor_split), "tensor_split.sections tensor_split.indices")
+    put(_unbind, "unbind.int unbind_copy.int")
+    put(_broadcast_tensors, "broadcast_tensors")
+    put(_meshgrid, "meshgrid meshgrid.indexing")
+    put(_constant(0), "zeros zeros_like new_zeros empty new_empty empty_like")
+    put(_constant(1), "ones ones_like new_ones")
+    put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
+    put(_arange, "arange arange.start arange.start_step")
+    put(_copy, "copy")
+    put(
+        _reduction,
+        """sum.dim_IntList mean.dim amax amin any.dim any.dims all.dim all.dims argmax argmin logsumexp linalg_vector_norm
+        nansum nanmean norm.ScalarOpt_dim norm.ScalarOpt_dim_dtype""",
+    )
+    put(_variance, "var var.dim var.correction std std.dim std.correction var_mean var_mean.dim var_mean.correction")
+    put(
+        _pool_stride,
+        """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool2d_with_indices
+        max_pool3d_with_indices max_pool1d_with_indices lp_pool1d lp_pool2d""",
+    )
+    put(_convolution_padding, "conv1d.padding conv2d.padding conv3d.padding")
+    put(_rms_eps, "rms_norm _fused_rms_norm")
+    put(_as_strided, "as_strided")
+    put(_logical, "logical_and logical_or logical_xor logical_not")
+    return rules
+
+
+#: ATen target -> the rule that brings a call of it to normal form.
+NORMAL: dict[str, Rule] = _table()

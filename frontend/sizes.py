@@ -1,0 +1,110 @@
+"""PyTorch's symbolic integers (sympy expressions over ``s0, s1, ...``) as IR sizes over named symbols."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sympy
+
+from ..ir import SizeLike, Symbol, UsageError, symbol
+from ..ir.size import floordiv, maximum, minimum, modulo, symbols_of
+
+#: The largest size that a symbol without an upper bound may take.
+LARGEST = 2**31 - 1
+
+
+class SymbolTable:
+    """Maps the symbols of one exported program to IR symbols.
+
+    Args:
+        ranges: symbol -> (lowest, highest) size, both included.
+        names: symbol -> the name that the user gave it; others keep PyTorch's name.
+    """
+
+    def __init__(self, ranges: Mapping[Any, tuple[int, int]], names: Mapping[Any, str]) -> None:
+        self._sizes: dict[Any, SizeLike] = {}
+        for s, (lo, hi) in ranges.items():
+            self._sizes[s] = lo if lo == hi else symbol(names.get(s, str(s)), lo, hi)
+
+    def size(self, value: Any) -> SizeLike:
+        """Return an ``int``, ``SymInt`` or sympy expression as a size.
+
+        Raises:
+            UsageError: the size depends on tensor contents, or uses arithmetic that sizes do not have.
+        """
+        if isinstance(value, int):
+            return int(value)
+        node = getattr(value, "node", None)
+        return self._convert(node.expr if node is not None else value)
+
+    def shape(self, sizes: Any) -> tuple[SizeLike, ...]:
+        """Return a ``torch.Size`` as a tuple of sizes."""
+        return tuple(map(self.size, sizes))
+
+    def symbols(self) -> tuple[Symbol, ...]:
+        """Return the IR symbols in the order in which PyTorch met them."""
+        return tuple(dict.fromkeys(s for size in self._sizes.values() for s in symbols_of(size)))
+
+    def _convert(self, e: Any) -> SizeLike:
+        if e.is_Integer:
+            return int(e)
+        if e.is_Symbol:
+            if e not in self._sizes:
+                raise UsageError("a size depends on tensor contents, expected sizes that depend on input shapes alone")
+            return self._sizes[e]
+        args = [self._convert(a) for a in e.args] if not e.is_Pow else []
+        match type(e).__name__:
+            case "Add":
+                total: SizeLike = 0
+                for a in args:
+                    total = total + a
+                return total
+            case "Mul":
+                product: SizeLike = 1
+                for a in args:
+                    product = product * a
+                return product
+            case "Pow" if e.exp.is_Integer and e.exp > 0:
+                base, power = self._convert(e.base), 1
+                result: SizeLike = power
+                for _ in range(int(e.exp)):
+                    result = result * base
+                return result
+            case "PowByNatural" if isinstance(args[1], int):
+                result = 1
+                for _ in range(args[1]):
+                    result = result * args[0]
+                return result
+            case "FloorDiv" | "CleanDiv":
+                return floordiv(args[0], args[1])
+            case "CeilDiv":
+                return floordiv(args[0] + args[1] - 1, args[1])
+            case "Mod" | "PythonMod":
+                return modulo(args[0], args[1])
+            case "ModularIndexing":
+                return modulo(floordiv(args[0], args[1]), args[2])
+            case "Min":
+                return _fold(minimum, args)
+            case "Max":
+                return _fold(maximum, args)
+        raise UsageError(f"a size is computed with {type(e).__name__} ({e}), expected + - * // % min max")
+
+
+def _fold(f: Any, args: list[SizeLike]) -> SizeLike:
+    total = args[0]
+    for a in args[1:]:
+        total = f(total, a)
+    return total
+
+
+def range_of(bounds: Any) -> tuple[int, int]:
+    """Return a ``ValueRanges`` as plain integers, clipped to ``0..LARGEST``."""
+
+    def clip(value: Any) -> int:
+        return LARGEST if value in (sympy.oo,) or value > LARGEST else max(int(value), 0)
+
+    try:
+        return clip(bounds.lower), clip(bounds.upper)
+    except (TypeError, ValueError):  # an infinity of PyTorch's own (``int_oo``) compares but does not convert
+        return (0 if bounds.lower < 0 else int(bounds.lower)), LARGEST
