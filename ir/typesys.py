@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import attrs
 
@@ -31,12 +32,16 @@ def is_float(dtype: str) -> bool:
     return dtype in DTYPE_CLASSES["float"]
 
 
+def _as_shape(sizes: Iterable[SizeLike]) -> tuple[SizeLike, ...]:
+    return tuple(sizes)
+
+
 @attrs.frozen
 class TensorType:
     """The dtype and shape of one value, written ``f32[8, 256]``; sizes may be symbolic."""
 
     dtype: str
-    shape: tuple[SizeLike, ...] = attrs.field(converter=tuple)
+    shape: tuple[SizeLike, ...] = attrs.field(converter=_as_shape)
 
     @property
     def rank(self) -> int:
