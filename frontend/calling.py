@@ -68,7 +68,9 @@ class InSpec:
         for leaf, value, path in zip(self.leaves, leaves, self.paths, strict=True):
             if isinstance(leaf, Baked):
                 if type(value) is not type(leaf.value) or value != leaf.value:
-                    raise UsageError(f"is {value!r}, expected {leaf.value!r}: the program is specialised to it", subject=path)
+                    raise UsageError(
+                        f"is {value!r}, expected {leaf.value!r}: the program is specialised to it", subject=path
+                    )
             elif not isinstance(value, torch.Tensor):
                 raise UsageError(f"is a {type(value).__name__}, expected a tensor", subject=path)
             else:
@@ -151,7 +153,9 @@ def _tree_source(tree: Any, leaves: Any) -> str:
     raise UsageError(f"the result is a {tree.type.__name__}, expected tensors, tuples, lists and dicts")
 
 
-def argument_paths(forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+def argument_paths(
+    forward: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]
+) -> tuple[list[str], list[str]]:
     """Return Python text for each leaf of ``(args, kwargs)``, and the parameters that they bind."""
     try:
         signature = inspect.signature(forward)

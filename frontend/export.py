@@ -121,7 +121,9 @@ def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, titl
             # An empty table makes the program functional and keeps operators such as linear and softmax whole.
             return program.run_decompositions({})
     except Exception as error:
-        raise UsageError(f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title) from error
+        raise UsageError(
+            f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title
+        ) from error
 
 
 def _cause(error: BaseException) -> str:
@@ -187,7 +189,9 @@ def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs
     known = [*names[: len(args)], *kwargs]
     for key in dynamic:
         if key not in known:
-            raise UsageError(f"is not an argument of the example call, expected one of {', '.join(known)}", subject=str(key))
+            raise UsageError(
+                f"is not an argument of the example call, expected one of {', '.join(known)}", subject=str(key)
+            )
     dims: dict[str, Any] = {}
 
     def convert(spec: Any) -> Any:
@@ -290,7 +294,9 @@ def _symbols(program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: D
         for spec, fx_name in _dynamic_leaves(dynamic, program, placeholders):
             fake = placeholders[fx_name].meta["val"]
             for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
-                label = dim if isinstance(dim, str) else dim[0] if isinstance(dim, tuple) else getattr(dim, "__name__", "")
+                label = (
+                    dim if isinstance(dim, str) else dim[0] if isinstance(dim, tuple) else getattr(dim, "__name__", "")
+                )
                 size = fake.shape[axis]
                 if label and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
                     names.setdefault(size.node.expr, label.lstrip("_") or label)
@@ -334,7 +340,9 @@ def _outputs(
         elif spec.kind == OutputKind.USER_INPUT_MUTATION:
             updates.append(Update(given[spec.target], value.name))
         else:
-            raise Unsupported(f"the program has an output of kind {spec.kind.name}, expected results and buffer updates")
+            raise Unsupported(
+                f"the program has an output of kind {spec.kind.name}, expected results and buffer updates"
+            )
     return outputs, updates, leaves
 
 

@@ -92,7 +92,9 @@ class Importer:
             return value
         key = (value.name, dtype)
         if key not in self._casts:
-            name = self.builder.add("cast", value.name, to=dtype, result=f"{value.name}_{dtype}", location=self.location)
+            name = self.builder.add(
+                "cast", value.name, to=dtype, result=f"{value.name}_{dtype}", location=self.location
+            )
             self._casts[key] = Value(name, self.builder.types[name])
         return self._casts[key]
 
@@ -134,7 +136,9 @@ class Importer:
         if isinstance(value, (torch.SymInt, int)) and not isinstance(value, bool):
             return self.table.size(value)
         if isinstance(value, (torch.SymFloat, torch.SymBool)):
-            raise Unsupported(f"the program computes the number {value} from a symbolic size, expected static sizes there")
+            raise Unsupported(
+                f"the program computes the number {value} from a symbolic size, expected static sizes there"
+            )
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._higher_order(node, name, env)
         if not isinstance(node.target, torch._ops.OpOverload):
@@ -227,6 +231,7 @@ class Importer:
         if typed:
             normal = NORMAL.get(call.target)
             reasons = []
+            normal_call = call
             if normal is not None:
                 try:
                     done = normal(self, call, expected, used, names)
@@ -234,10 +239,12 @@ class Importer:
                     done = None
                     reasons.append(str(error))
                 if isinstance(done, AtenCall):
-                    call = done
+                    if done.target == call.target:
+                        call = done
                 elif done is not None:
                     return list(done)
-            match, reason = match_call(call, expected, used, self.ops)
+                normal_call = done if isinstance(done, AtenCall) else call
+            match, reason = match_call(normal_call, expected, used, self.ops)
             if match is not None:
                 return self._append(match, names)
             reasons.append(reason)
@@ -332,9 +339,7 @@ class Importer:
         schema = overload._schema.arguments
 
         def f(*tensors: torch.Tensor) -> Any:
-            full = {
-                a.name: _fill(shapes[a.name], tensors, "ScalarType" in str(a.real_type)) for a in schema
-            }
+            full = {a.name: _fill(shapes[a.name], tensors, "ScalarType" in str(a.real_type)) for a in schema}
             args = [full[a.name] for a in schema if not a.kwarg_only]
             kwargs = {a.name: full[a.name] for a in schema if a.kwarg_only}
             return overload(*args, **kwargs)
@@ -377,9 +382,11 @@ class Importer:
             if a.kwarg_only and not (a.name in call.defaults and call.arguments[a.name] == call.defaults[a.name])
         }
         defaults = [a for a in overload._schema.arguments if not a.kwarg_only]
-        while args and defaults[len(args) - 1].has_default_value() and call.arguments[
-            defaults[len(args) - 1].name
-        ] == call.defaults[defaults[len(args) - 1].name]:
+        while (
+            args
+            and defaults[len(args) - 1].has_default_value()
+            and call.arguments[defaults[len(args) - 1].name] == call.defaults[defaults[len(args) - 1].name]
+        ):
             args.pop()
         count, first = self.unknown.get(call.target, (0, reason))
         self.unknown[call.target] = (count + 1, first)

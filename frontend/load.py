@@ -127,7 +127,9 @@ def _from_factory(namespace: types.ModuleType, name: str, spec: str) -> LoadedMo
         made = factory()
     if not (isinstance(made, (tuple, list)) and len(made) == 2 and callable(made[0])):
         raise UsageError(
-            f"returns {_kind(made)}, expected (module, example_inputs)", place=_place(factory, path), subject=f"{name}()"
+            f"returns {_kind(made)}, expected (module, example_inputs)",
+            place=_place(factory, path),
+            subject=f"{name}()",
         )
     module, given = made
     args, kwargs = _call_arguments(given, _place(factory, path), f"{name}()")
@@ -210,11 +212,15 @@ def _import(module: str, spec: str) -> types.ModuleType:
         except ModuleNotFoundError as error:
             if error.name and (module == error.name or module.startswith(error.name + ".")):
                 raise UsageError(f"no module named {error.name}", place=spec) from None
-            raise UsageError(f"importing {module} raises {_describe(error)}", place=_line_of(error, None) or spec) from error
+            raise UsageError(
+                f"importing {module} raises {_describe(error)}", place=_line_of(error, None) or spec
+            ) from error
         except SyntaxError as error:
             raise ParseError(error.msg, place=f"{error.filename}:{error.lineno}") from None
         except Exception as error:
-            raise UsageError(f"importing {module} raises {_describe(error)}", place=_line_of(error, None) or spec) from error
+            raise UsageError(
+                f"importing {module} raises {_describe(error)}", place=_line_of(error, None) or spec
+            ) from error
 
 
 def _name(namespace: types.ModuleType, name: str, expected: str, path: Path | None) -> Any:
@@ -234,7 +240,9 @@ def _blame(path: Path | None, subject: str) -> Iterator[None]:
         place = _line_of(error, path) or str(path or "")
         raise UsageError(f"raises {_describe(error)}", place=place, subject=subject) from error
     except SystemExit as error:
-        raise UsageError(f"exits with {error.code}", place=_line_of(error, path) or str(path or ""), subject=subject) from None
+        raise UsageError(
+            f"exits with {error.code}", place=_line_of(error, path) or str(path or ""), subject=subject
+        ) from None
 
 
 @contextmanager
@@ -280,7 +288,13 @@ def _source_of(value: Any) -> str:
 
 
 def _kind(value: Any) -> str:
-    return "None" if value is None else f"a class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
+    return (
+        "None"
+        if value is None
+        else f"a class {value.__name__}"
+        if isinstance(value, type)
+        else f"a {type(value).__name__}"
+    )
 
 
 def _brief(value: Any) -> str:

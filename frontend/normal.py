@@ -147,7 +147,9 @@ def _pieces(sizes: Callable[[AtenCall, Any, int], Sequence[Any]]) -> Rule:
         for i, size in enumerate(sizes(call, x.type.shape[axis], len(expected))):
             end = start + size
             whole = start == 0 and end == x.type.shape[axis]
-            piece = x if whole else b.build("aten.slice.Tensor", x, axis, start, end, stem=names[i]) if i in used else None
+            piece = (
+                x if whole else b.build("aten.slice.Tensor", x, axis, start, end, stem=names[i]) if i in used else None
+            )
             results.append(piece)
             start = end
         return results
@@ -178,9 +180,7 @@ def _tensor_split(call: AtenCall, size: Any, n: int) -> list[Any]:
 
 def _unbind(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
     x, axis = call.arguments["self"], _from_front(call.arguments["dim"], call.arguments["self"].type.rank)
-    return [
-        b.build("aten.select.int", x, axis, i, stem=names[i]) if i in used else None for i in range(len(expected))
-    ]
+    return [b.build("aten.select.int", x, axis, i, stem=names[i]) if i in used else None for i in range(len(expected))]
 
 
 def _broadcast_tensors(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
@@ -308,9 +308,7 @@ def _convolution_padding(b: Importer, call: AtenCall, expected: Types, used: set
             x = b.build("aten.constant_pad_nd.default", x, tuple(after), 0.0)
     packet = call.target.split(".")[1]
     overload = "default" if packet.startswith("conv") and "transpose" not in packet else "input"
-    return b.call(
-        f"aten.{packet}.{overload}", x, weight, a["bias"], each(a["stride"]), padding, dilation, a["groups"]
-    )
+    return b.call(f"aten.{packet}.{overload}", x, weight, a["bias"], each(a["stride"]), padding, dilation, a["groups"])
 
 
 def _rms_eps(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
@@ -325,15 +323,6 @@ def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], na
     raise Unsupported("as_strided depends on the layout of its operand, expected views that do not")
 
 
-def _logical(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
-    """Bitwise operators on Python booleans take them as they are; logical ones take any dtype as x != 0."""
-    changed = {}
-    for name, x in call.arguments.items():
-        if isinstance(x, Value) and x.type.dtype != "bool":
-            changed[name] = b.build("aten.ne.Scalar", x, 0)
-    return call.replace(**changed) if changed else None
-
-
 def _table() -> dict[str, Rule]:
     rules: dict[str, Rule] = {}
 
@@ -345,7 +334,10 @@ def _table() -> dict[str, Rule]:
     put(_conversion, "to.dtype to.dtype_layout to.device to.other _to_copy type_as")
     put(_shape_argument("size"), "view _unsafe_view view_copy expand expand_copy")
     put(_shape_argument("shape"), "reshape")
-    put(_as("aten.view.default"), "view_as reshape_as flatten.using_ints unflatten.int ravel squeeze squeeze.dim squeeze.dims")
+    put(
+        _as("aten.view.default"),
+        "view_as reshape_as flatten.using_ints unflatten.int ravel squeeze squeeze.dim squeeze.dims",
+    )
     put(_as("aten.expand.default"), "expand_as broadcast_to")
     put(_slice, "slice.Tensor slice_copy.Tensor")
     put(_select, "select.int select_copy.int")
@@ -374,7 +366,6 @@ def _table() -> dict[str, Rule]:
     put(_convolution_padding, "conv1d.padding conv2d.padding conv3d.padding")
     put(_rms_eps, "rms_norm _fused_rms_norm")
     put(_as_strided, "as_strided")
-    put(_logical, "logical_and logical_or logical_xor logical_not")
     return rules
 
 
