@@ -281,11 +281,16 @@ def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet]:
     """Return the checked graph of a ``.drt`` file, or of an imported model, and the operators that it may use."""
     from .ir import parse_graph, verify_graph
 
-    known = _operators(ops)
     if file.endswith(".drt"):
         _require_file(Path(file))
-        graph = parse_graph(Path(file).read_text(), file=file, ops=known)
+        known = _operators(ops)
+        try:
+            text = Path(file).read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise _bad_usage(f"is not text ({error.reason}), expected a program in UTF-8", subject=file) from None
+        graph = parse_graph(text, file=file, ops=known)
     else:
+        known = _operators(ops)
         from .frontend import import_module, load_model
 
         model = load_model(file)
@@ -313,7 +318,12 @@ def _require_writable(path: Path) -> None:
         parent = parent.parent
     if not parent.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
         raise _bad_usage("cannot be written, expected a writable place", subject=str(path))
-    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _bad_usage(
+            f"cannot be written ({error.strerror}), expected a writable place", subject=str(path)
+        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -327,12 +337,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         result: Any = command.main(
             args=list(sys.argv[1:] if arguments is None else arguments), prog_name="drt", standalone_mode=False
         )
-        return result if isinstance(result, int) else GOOD
     except (KeyboardInterrupt, typer.Abort):
-        print("drt: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        result = INTERRUPTED
     except Exception as error:
         return _explain(error)
+    if result == INTERRUPTED:  # newer versions of typer return it, older ones raise Abort
+        print("drt: interrupted", file=sys.stderr)
+    return result if isinstance(result, int) else GOOD
 
 
 def _explain(error: Exception) -> int:
@@ -347,6 +358,9 @@ def _explain(error: Exception) -> int:
         where = getattr(getattr(error, "ctx", None), "command_path", "drt")
         text = error.format_message().strip().rstrip(".")
         print(": ".join([*where.split(), text[:1].lower() + text[1:]]), file=sys.stderr)
+        return BAD_INPUT
+    if isinstance(error, OSError) and error.filename:
+        print(f"drt: {error.filename}: {error.strerror}", file=sys.stderr)
         return BAD_INPUT
     traceback.print_exception(error)
     print(f"drt: this is a bug of DRT ({type(error).__name__}); please report the text above", file=sys.stderr)
