@@ -18,7 +18,7 @@ from typing import Any
 from . import expr as ex
 from .errors import Unsupported
 from .size import Size, compare, floordiv, maximum, minimum, modulo
-from .typesys import DTYPE_CLASSES, DTYPES
+from .typesys import DTYPE_CLASSES, DTYPES, UNIT_ROUNDOFF
 
 
 class _Unknown(enum.Enum):
@@ -206,6 +206,127 @@ def _extremum(pick: Callable[[Any, Any], Any]) -> Callable[..., Any]:
     return f
 
 
+def _times(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(x * y for x, y in zip(a, b, strict=True))
+
+
+def _remainders(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(x if isinstance(y, int) and y == 0 else x % y for x, y in zip(a, b, strict=True))
+
+
+def within(a: Sequence[Any], b: Sequence[Any]) -> Truth:
+    """Return whether two lists have one length and no element of ``a`` exceeds its partner in ``b``."""
+    return len(a) == len(b) and conjunction(_relation("<=", x, y) for x, y in zip(a, b, strict=True))
+
+
+def agree(shapes: Sequence[Sequence[Any]], axis: int) -> Truth:
+    """Return whether shapes are equal but for one axis."""
+    first = shapes[0]
+    if any(len(s) != len(first) for s in shapes):
+        return False
+    return conjunction(equal(remove(s, axis), remove(first, axis)) for s in shapes[1:])
+
+
+def resolved(shape: Sequence[Any], old: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the sizes of a reshape; one of them may be -1, for what the others leave of ``old``."""
+    known = math.prod(s for s in shape if not (isinstance(s, int) and s == -1))
+    return tuple(floordiv(math.prod(old), known) if isinstance(s, int) and s == -1 else s for s in shape)
+
+
+def widened(shape: Sequence[Any], old: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the sizes of an expansion of ``old``, in which -1 stands for a size that stays."""
+    start = len(shape) - len(old)
+    return tuple(old[i - start] if isinstance(s, int) and s == -1 else s for i, s in enumerate(shape))
+
+
+def swapped(values: Sequence[Any], i: int, j: int) -> tuple[Any, ...]:
+    """Return ``values`` with two elements exchanged."""
+    out = list(values)
+    out[i], out[j] = out[j], out[i]
+    return tuple(out)
+
+
+def moved(n: int, sources: Any, targets: Any) -> tuple[int, ...]:
+    """Return the permutation of ``n`` axes that puts ``sources`` at ``targets`` and keeps the order of the others."""
+    places = {t % n: s % n for s, t in zip(_axes(sources), _axes(targets), strict=True)}
+    rest = iter(i for i in range(n) if i not in places.values())
+    return tuple(places[i] if i in places else next(rest) for i in range(n))
+
+
+def flattened(shape: Sequence[Any], start: int, end: int) -> tuple[Any, ...]:
+    """Return ``shape`` with the axes ``start..end`` (both included) merged."""
+    if not shape:
+        return (1,)
+    start, end = start % len(shape), end % len(shape)
+    return (*shape[:start], math.prod(shape[start : end + 1]), *shape[end + 1 :])
+
+
+def clipped(position: Any, size: Any, missing: Any) -> Any:
+    """Return an end of a Python slice as a position in ``0..size``; None stands for ``missing``."""
+    if position is None:
+        return missing
+    if isinstance(position, int) and position < 0:
+        position = maximum(position + size, 0)
+    return minimum(position, size)
+
+
+def units(shape: Sequence[Any], axes: Any) -> tuple[int, ...]:
+    """Return those of ``axes`` (which may count from the end) along which the size is 1, ascending."""
+    wanted = {a % len(shape) for a in _axes(axes)} if shape else set()
+    return tuple(i for i in sorted(wanted) if isinstance(shape[i], int) and shape[i] == 1)
+
+
+def pad_before(padding: Sequence[Any], n: int) -> tuple[Any, ...]:
+    """Return what PyTorch's padding list ``[last before, last after, ...]`` puts before each of ``n`` axes."""
+    given = tuple(padding[0::2])
+    return (0,) * (n - len(given)) + given[::-1]
+
+
+def pad_after(padding: Sequence[Any], n: int) -> tuple[Any, ...]:
+    """Return what PyTorch's padding list puts after each of ``n`` axes."""
+    given = tuple(padding[1::2])
+    return (0,) * (n - len(given)) + given[::-1]
+
+
+def flipped(index: Sequence[Any], shape: Sequence[Any], axes: Any) -> tuple[Any, ...]:
+    """Return ``index`` counted from the other end along ``axes``."""
+    turned = _axes(axes)
+    return tuple(s - 1 - i if k in turned else i for k, (i, s) in enumerate(zip(index, shape, strict=True)))
+
+
+def rolled(index: Sequence[Any], shape: Sequence[Any], shifts: Sequence[Any], axes: Sequence[int]) -> tuple[Any, ...]:
+    """Return where the element comes from that a cyclic shift along ``axes`` brings to ``index``."""
+    out = list(index)
+    for shift, axis in zip(shifts, axes, strict=True):
+        out[axis] = (out[axis] - shift) % shape[axis]
+    return tuple(out)
+
+
+def resampled(index: Sequence[Any], new: Sequence[Any], old: Sequence[Any]) -> tuple[Any, ...]:
+    """Return the nearest coordinates, rounded down, in a grid of ``old`` sizes of ``index`` in one of ``new`` sizes."""
+    return tuple((i * o) // n for i, n, o in zip(index, new, old, strict=True))
+
+
+def pooled(n: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
+    """Return the number of pooling windows along an axis of ``n`` elements.
+
+    Rounded up, the last window must still start inside the axis or its padding before it.
+    """
+    room = n + 2 * padding - dilation * (kernel - 1) - 1
+    if not ceil_mode:
+        return floordiv(room, stride) + 1
+    count = -floordiv(-room, stride) + 1
+    late = _relation(">=", (count - 1) * stride, n + padding)
+    if late is UNKNOWN:
+        raise Unsupported(f"number of pooling windows over {n} elements depends on a symbolic size")
+    return count - 1 if late else count
+
+
+def machine_epsilon(dtype: str) -> float:
+    """Return the distance from 1 to the next number of a float dtype."""
+    return 2 * UNIT_ROUNDOFF[dtype]
+
+
 def _is_permutation(order: Sequence[int], n: int) -> bool:
     return sorted(order) == list(range(n))
 
@@ -251,6 +372,27 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     # PyTorch sums and multiplies integers and booleans in 64 bits.
     "sum_dtype": lambda dtype: dtype if dtype in DTYPE_CLASSES["float"] else "i64",
     "column": lambda shapes, axis: tuple(s[axis] for s in shapes),
+    "agree": agree,
+    "times": _times,
+    "remainders": _remainders,
+    "within": within,
+    "resolved": resolved,
+    "widened": widened,
+    "swapped": swapped,
+    "moved": moved,
+    "flattened": flattened,
+    "clipped": clipped,
+    "units": units,
+    "pad_before": pad_before,
+    "pad_after": pad_after,
+    "flipped": flipped,
+    "rolled": rolled,
+    "resampled": resampled,
+    "pooled": pooled,
+    "epsilon": machine_epsilon,
+    "reversed": lambda values: tuple(reversed(values)),
+    "ceiling": math.ceil,
+    "whole": lambda values: tuple(int(v) for v in values),
 }
 
 
