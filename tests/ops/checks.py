@@ -1,0 +1,353 @@
+"""What every operator definition is held to: one plain function per reading, so that mutated definitions can be held to it too.
+
+Each check takes the definition, the set that its expansion speaks of, a source of randomness and a number of calls to draw,
+and raises AssertionError with the call that shows the mistake.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import attrs
+import torch
+from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
+from torch.utils.flop_counter import FlopCounterMode
+
+from drt.backend.oracle import Oracle
+from drt.backend.resolve import run_clause
+from drt.ir import (
+    DTYPES,
+    DrtError,
+    Graph,
+    GraphBuilder,
+    Inferred,
+    OpDef,
+    OpSet,
+    TensorType,
+    Unsatisfiable,
+    VerifyError,
+    infer,
+    parse_graph,
+    parse_ops,
+    print_graph,
+    print_op,
+    verify_graph,
+)
+from drt.ir.cost import call_work, graph_cost
+from drt.ir.opdef import Hook, Opaque
+from drt.ir.typesys import is_float
+
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i32": torch.int32, "i64": torch.int64,
+    "f16": torch.float16, "bf16": torch.bfloat16, "f32": torch.float32, "f64": torch.float64,
+}  # fmt: skip
+#: What PyTorch raises where it refuses a call.
+REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError, AssertionError, ZeroDivisionError)
+
+
+# -- calling PyTorch --------------------------------------------------------------------------------------------------
+
+
+def torch_call(op: OpDef, operands: Mapping[str, Any], inferred: Inferred) -> tuple[torch.Tensor, ...]:
+    """Run the ``torch`` clause in the declared dtypes."""
+    values: dict[str, Any] = {n: d for n, d in TORCH_DTYPES.items()} | dict(operands)
+    for a in op.attributes:
+        if a.kind == "dtype" and inferred.env[a.name] is not None:
+            values[a.name] = TORCH_DTYPES[inferred.env[a.name]]
+    for variable in (*op.dtypes, *(n for n, _ in op.dtype_lets)):
+        if variable in inferred.env:
+            values[variable] = TORCH_DTYPES[inferred.env[variable]]
+    found = run_clause(op.calls["torch"], values, inferred.env)
+    return tuple(found) if isinstance(found, (tuple, list)) else (found,)
+
+
+def by_name(op: OpDef, values: tuple[Any, ...]) -> dict[str, Any]:
+    return {p.name: v for p, v in zip(op.operands, (*values, *(None,) * (len(op.operands) - len(values))))}
+
+
+def meta_operands(instance: Instance, device: str = "meta") -> dict[str, Any]:
+    def make(t: Any) -> Any:
+        if isinstance(t, tuple):
+            return tuple(map(make, t))
+        return t if t is None else torch.zeros(t.shape, dtype=TORCH_DTYPES[t.dtype], device=device)
+
+    return by_name(instance.op, tuple(map(make, instance.types)))
+
+
+def random_operands(instance: Instance, rng: random.Random, positive: bool = False) -> tuple[Any, ...]:
+    """Return values in the declared dtypes; operands whose dtype is fixed to i64 are indices valid for every axis."""
+    generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    sizes = [s for t in instance.types if isinstance(t, TensorType) for s in t.shape]
+    bound = max(1, min([s for s in sizes if isinstance(s, int)], default=1))
+
+    def make(t: Any, place: int, fixed: bool) -> Any:
+        if isinstance(t, tuple):
+            return tuple(make(x, place, fixed) for x in t)
+        if t is None:
+            return None
+        if t.dtype == "bool":
+            return torch.rand(t.shape, generator=generator) < 0.5
+        if is_float(t.dtype):
+            v = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+            return (v.abs() * 0.4 + 0.05 if positive else v * 1.5).to(TORCH_DTYPES[t.dtype])
+        low, high = (0, bound) if fixed else (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
+        return torch.randint(low, high, t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
+
+    return tuple(make(t, k, p.dtype in DTYPES) for k, (t, p) in enumerate(zip(instance.types, instance.op.operands)))
+
+
+def one_node_graph(instance: Instance, ops: OpSet) -> Graph:
+    """Return the graph that is one call, its operands the inputs."""
+    b = GraphBuilder("one", ops)
+
+    def operand(t: Any, name: str) -> Any:
+        if isinstance(t, tuple):
+            return tuple(operand(x, f"{name}{i}") for i, x in enumerate(t))
+        return None if t is None else b.input(name, t)
+
+    operands = [operand(t, p.name) for t, p in zip(instance.types, instance.op.operands)]
+    result = b.add(instance.op.name, *operands, **instance.attributes)
+    return b.build(list(result) if isinstance(result, tuple) else [result])
+
+
+def graph_inputs(graph: Graph, values: tuple[Any, ...]) -> dict[str, torch.Tensor]:
+    flat: list[torch.Tensor] = []
+    for v in values:
+        flat += v if isinstance(v, tuple) else [] if v is None else [v]
+    return {i.name: v for i, v in zip(graph.inputs, flat, strict=True)}
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> None:
+    """The inferred shapes and dtypes are those of PyTorch on the meta device."""
+    if "torch" not in op.calls:
+        return
+    for _ in range(n):
+        instance = draw(op, rng)
+        inferred = instance.infer()
+        try:
+            found = torch_call(op, meta_operands(instance), inferred)
+        except REFUSALS as error:
+            raise AssertionError(f"{instance}: PyTorch refuses it: {_first_line(error)}") from None
+        theirs = [_type_of(v) for v in found]
+        assert theirs == list(map(str, inferred.types)), (
+            f"{instance}: inferred {', '.join(map(str, inferred.types))}, PyTorch gives {', '.join(theirs)}"
+        )
+
+
+def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> None:
+    """The ``torch`` clause computes what the body means, in float64."""
+    if "torch" not in op.calls or isinstance(op.body, Opaque):
+        return
+    meaning, clause = Oracle(ops), Oracle(ops, mode="torch")
+    for k in range(n):
+        instance = draw(op, rng)
+        operands = random_operands(instance, rng, positive=k % 2 == 0)
+        graph = one_node_graph(instance, ops)
+        inputs = graph_inputs(graph, operands)
+        ours, theirs = meaning.run(graph, inputs), clause.run(graph, inputs)
+        for a, b in zip(ours, theirs, strict=True):
+            _assert_close(a, b, str(instance))
+
+
+def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> None:
+    """The ``jax`` clause computes what the body means."""
+    if "jax" not in op.calls:
+        return
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    for k in range(n):
+        instance = draw(op, rng)
+        operands = random_operands(instance, rng, positive=k % 2 == 0)
+        graph = one_node_graph(instance, ops)
+        ours = Oracle(ops).run(graph, graph_inputs(graph, operands))
+        inferred = instance.infer()
+        wide = {"f16": "f64", "bf16": "f64", "f32": "f64"}
+
+        def array(v: Any) -> Any:
+            if isinstance(v, tuple):
+                return [array(x) for x in v]
+            return v if v is None else jax.numpy.asarray((v.double() if v.is_floating_point() else v).numpy())
+
+        values = {name: array(v) for name, v in by_name(op, operands).items()}
+        names = {"f64": "float64", "i64": "int64", "i32": "int32", "i8": "int8", "u8": "uint8", "bool": "bool"}
+        for a in op.attributes:
+            if a.kind == "dtype" and instance.attributes[a.name] is not None:
+                dtype = inferred.env[a.name]
+                values[a.name] = names[wide.get(dtype, dtype)]
+        found = run_clause(op.calls["jax"], values, inferred.env)
+        results = list(found) if isinstance(found, (tuple, list)) else [found]
+        import numpy
+
+        for a, b in zip(ours, results, strict=True):
+            _assert_close(a, torch.from_numpy(numpy.array(b)).to(a.dtype), f"{instance} in jax", tolerance=1e-6)
+
+
+def check_accepts(op: OpDef, ops: OpSet, rng: random.Random, n: int = 40) -> None:
+    """Of calls that fit the signature, the definition accepts those that PyTorch accepts, in shapes and in dtypes."""
+    if "torch" not in op.calls:
+        return
+    loose = attrs.evolve(op, constraints=())
+    kinds = [d for d in ("f32", "i64", "bool", "f32", "i32", "f64") if d in DTYPES]
+    untyped = attrs.evolve(loose, dtypes={v: frozenset(DTYPES) for v in op.dtypes})
+    agreed = 0
+    for k in range(n):
+        if k % 4 == 3 and op.dtypes:
+            dtypes = {v: rng.choice(kinds) for v in op.dtypes}
+            instance = _proposal(untyped, rng, dtypes=dtypes, repair=0.95, zeros=0.0)
+        elif op.constraints:
+            instance = _proposal(loose if k % 2 else op, rng, repair=(0.0, 0.5, 0.9)[k % 3], zeros=0.1)
+        else:
+            instance = _proposal(loose, rng, zeros=0.1)
+        if instance is None:
+            continue
+        instance = attrs.evolve(instance, op=op)
+        # What the definition would say of the result if it had no constraint.
+        expected = infer(untyped, instance.types, instance.attributes)
+        try:
+            instance.infer()
+            ours, reason = True, ""
+        except VerifyError as error:
+            ours, reason = False, error.line()
+        theirs, why = _torch_accepts(op, instance, expected)
+        assert ours == theirs, (
+            f"{instance}: PyTorch accepts it, the definition does not: {reason}"
+            if theirs
+            else f"{instance}: the definition accepts it, PyTorch does not: {why}"
+        )
+        agreed += ours
+    assert agreed, f"{op.name}: no accepted call among {n} proposals"
+
+
+def _proposal(op: OpDef, rng: random.Random, **options: Any) -> Instance | None:
+    """Return a call that fits everything but, perhaps, the constraints; None where none is found."""
+    free = attrs.evolve(op, constraints=())
+    for _ in range(60):
+        try:
+            instance = propose(op, rng, **options)
+            infer(free, instance.types, instance.attributes)
+            return instance
+        except (DrtError, *EVALUATION):
+            continue
+    return None
+
+
+def _torch_accepts(op: OpDef, instance: Instance, expected: Inferred) -> tuple[bool, str]:
+    """Return whether PyTorch makes of the call what the signature says, with the reason if not.
+
+    A meta tensor checks shapes; the kernels, which some checks are left to, run for dtypes that all CPU kernels know.
+    """
+    usual = all(t.dtype not in ("f16", "bf16") for t in _leaf_types(instance.types))
+    for device in ("meta", "cpu") if usual else ("meta",):
+        try:
+            found = torch_call(op, meta_operands(instance, device), expected)
+        except REFUSALS as error:
+            return False, _first_line(error)
+        theirs = [_type_of(v) for v in found]
+        if theirs != list(map(str, expected.types)):
+            return False, f"it gives {', '.join(theirs)}"
+    return True, ""
+
+
+def check_constraints(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> None:
+    """A call that breaks one constraint and no other is refused under its label; each constraint can be broken alone."""
+    for c in op.constraints:
+        label = f"{op.name}_{c.label}"
+        for _ in range(n):
+            try:
+                instance = draw_violation(op, c.label, rng)
+            except Unsatisfiable as error:
+                raise AssertionError(f"{c.label} may be redundant: {error}") from None
+            try:
+                instance.infer()
+            except VerifyError as error:
+                assert error.label == label and label in str(error), f"{instance}: refused as '{error}', not under {label}"
+            else:
+                raise AssertionError(f"{instance}: accepted, although it breaks {label}")
+
+
+def check_text(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> None:
+    """Printing and parsing give the definition back, and a graph of one call."""
+    parsed = parse_ops(print_op(op))
+    assert parsed == {op.name: op}, f"{op.name}: printed as\n{print_op(op)}\nparsed as\n{parsed}"
+    for _ in range(n):
+        graph = one_node_graph(draw(op, rng), ops)
+        text = print_graph(graph)
+        again = parse_graph(text, ops=ops)
+        assert again == graph, f"{op.name}: a graph is not what its text says:\n{text}"
+        assert print_graph(again) == text
+        verify_graph(again, ops)
+
+
+def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> None:
+    """The work is PyTorch's count where its counter knows the operator; elsewhere a stated count is at most the derived one."""
+    moves = isinstance(op.body, (Hook, Opaque))
+    for _ in range(n):
+        instance = draw(op, rng)
+        inferred = instance.infer()
+        total, product = call_work(op, inferred, instance.types, ops)
+        assert isinstance(total, int) and total >= 0, f"{instance}: work {total}, expected a count"
+        graph = one_node_graph(instance, ops)
+        cost = graph_cost(graph, ops)
+        most = sum(int(t.size_bytes) for t in graph.types.values())
+        assert 0 <= cost.bytes <= most, f"{instance}: {cost.bytes} bytes, expected at most {most}"
+        if "torch" in op.calls:
+            with FlopCounterMode(display=False) as counter:
+                torch_call(op, meta_operands(instance), inferred)
+            counted = counter.get_total_flops()
+            if counted:
+                assert product == counted, f"{instance}: {product} FLOPs in products, PyTorch counts {counted}"
+        if op.flops is not None and not moves:
+            derived, _ = call_work(attrs.evolve(op, flops=None), inferred, instance.types, ops)
+            assert total <= derived, f"{instance}: {total} FLOPs stated, the body has {derived}"
+
+
+# -- comparing --------------------------------------------------------------------------------------------------------
+
+
+def _leaf_types(types: tuple[Any, ...]) -> list[TensorType]:
+    out: list[TensorType] = []
+    for t in types:
+        out += _leaf_types(t) if isinstance(t, tuple) else [] if t is None else [t]
+    return out
+
+
+def _type_of(v: Any) -> str:
+    if not isinstance(v, torch.Tensor):
+        return type(v).__name__
+    names = {d: n for n, d in TORCH_DTYPES.items()}
+    return str(TensorType(names.get(v.dtype, str(v.dtype)), tuple(v.shape)))
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+def _assert_close(a: torch.Tensor, b: torch.Tensor, what: str, tolerance: float = 1e-9) -> None:
+    assert a.shape == b.shape and a.dtype == b.dtype, f"{what}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
+    if not a.dtype.is_floating_point:
+        assert torch.equal(a, b), f"{what}: {a.flatten()[:8].tolist()} and {b.flatten()[:8].tolist()}"
+        return
+    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
+        off = (a - b).abs().nan_to_num(math.inf)
+        raise AssertionError(f"{what}: differs by up to {float(off.max()):.3g}: "
+                             f"{a.flatten()[:6].tolist()} and {b.flatten()[:6].tolist()}")  # fmt: skip
+
+
+Check = Callable[..., None]
+
+#: The checks by the name that a limitation refers to.
+CHECKS: dict[str, Check] = {
+    "shape": check_shape,
+    "values": check_values,
+    "accepts": check_accepts,
+    "constraints": check_constraints,
+    "text": check_text,
+    "flops": check_flops,
+}
