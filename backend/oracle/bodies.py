@@ -24,6 +24,12 @@ from ..resolve import resolve
 #: Elements of the iteration space that a fold keeps at once; longer ranges are looped over.
 FOLD_ELEMENTS = 2**22
 
+#: Where a value of each dtype is kept: floats as float64, integers and booleans as they are.
+KEPT_DTYPES: dict[str, torch.dtype] = {
+    "bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i32": torch.int32, "i64": torch.int64,
+    "f16": torch.float64, "bf16": torch.float64, "f32": torch.float64, "f64": torch.float64,
+}  # fmt: skip
+
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv, "//": operator.floordiv,
     "%": operator.mod, "**": operator.pow, "==": operator.eq, "!=": operator.ne, "<": operator.lt, "<=": operator.le,
@@ -226,6 +232,9 @@ class Body:
             return self.load(target.name, target.index, fill=self.value(fill))
         if e.fn == "present":
             return evaluate(e, self.env)
+        if e.fn == "cast":
+            operand, to = e.args
+            return to_tensor(self.value(operand), device=self.device).to(KEPT_DTYPES[self.value(to)])
         arguments = self.spliced(e.args)
         row = INTRINSICS.get(e.fn)
         if row is not None and (e.fn not in FUNCTIONS or any(isinstance(a, torch.Tensor) for a in arguments)):

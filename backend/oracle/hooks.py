@@ -11,4 +11,13 @@ import torch
 #: results in order.
 HookFunction: TypeAlias = Callable[[Mapping[str, Any], Mapping[str, Any]], list[torch.Tensor]]
 
-HOOKS: dict[str, HookFunction] = {}
+
+def _cat(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Tensor]:
+    return [torch.cat(list(operands["xs"]), dim=env["axis"])]
+
+
+def _stack(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Tensor]:
+    return [torch.stack(list(operands["xs"]), dim=env["axis"])]
+
+
+HOOKS: dict[str, HookFunction] = {"cat": _cat, "stack": _stack}

@@ -33,17 +33,11 @@ from ...ir.opdef import Expand, Hook, Index, Opaque, Reduce, Scalar
 from ...ir.size import substitute, symbols_of
 from ...ir.typesys import is_float
 from ..resolve import run_clause
-from .bodies import Body, combine, to_tensor
+from .bodies import KEPT_DTYPES, Body, combine, to_tensor
 from .hooks import HOOKS
 
 #: ``definition`` reads bodies; ``torch`` calls each operator's ``torch`` clause, for sizes at which bodies are slow.
 MODES = ("definition", "torch")
-
-#: Where a value of each dtype is kept: floats as float64, integers and booleans as they are.
-KEPT_DTYPES: dict[str, torch.dtype] = {
-    "bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i32": torch.int32, "i64": torch.int64,
-    "f16": torch.float64, "bf16": torch.float64, "f32": torch.float64, "f64": torch.float64,
-}  # fmt: skip
 
 
 class Oracle:
