@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from .ir import load_ops as load_ops
     from .ir import parse_graph as parse_graph
     from .ir import print_graph as print_graph
-    from .pipeline import compile_model as compile
+    from .pipeline import compile as compile
+    from .pipeline import compile_model as compile_model
     from .report import CompileOptions as CompileOptions
     from .report import CompileReport as CompileReport
 
@@ -27,7 +28,8 @@ _PUBLIC = {
     "CompileOptions": ("report", "CompileOptions"),
     "CompileReport": ("report", "CompileReport"),
     "DrtError": ("ir", "DrtError"),
-    "compile": ("pipeline", "compile_model"),
+    "compile": ("pipeline", "compile"),
+    "compile_model": ("pipeline", "compile_model"),
     "import_module": ("frontend", "import_module"),
     "load_model": ("frontend", "load_model"),
     "load_ops": ("ir", "load_ops"),

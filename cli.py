@@ -6,7 +6,6 @@ Exit codes: 0 it is good; 1 the answer is no (a verification failed, ``--strict`
 
 from __future__ import annotations
 
-import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -137,13 +136,15 @@ def compile(
     Every kernel in it passed the judge; what has no good kernel stays in PyTorch, with the reason in the table.
     """
     target = output if output is not None else Path(f"{_stem(model)}_drt.py")
-    for path in (target, report):
-        if path is not None:
-            _require_writable(path)
+    for file in ops or ():
+        _require_file(file)
 
     from . import cli_view
-    from .pipeline import compile_model
+    from .pipeline import compile_model, require_writable
     from .report import CompileOptions
+
+    if report is not None:
+        require_writable(report)
 
     options = CompileOptions(
         ops=tuple(ops or ()), precision=precision.value, budget_s=budget, variants=variants, device=device.value
@@ -307,23 +308,6 @@ def _require_file(path: Path) -> None:
     if not path.is_file():
         what = "is a directory" if path.is_dir() else "no such file"
         raise _bad_usage(f"{what}, expected a readable file", subject=str(path))
-
-
-def _require_writable(path: Path) -> None:
-    """Raise UsageError unless ``path`` can be created or replaced; missing parent folders can be made."""
-    if path.is_dir():
-        raise _bad_usage("is a directory, expected a file name", subject=str(path))
-    parent = path.parent
-    while not parent.exists():
-        parent = parent.parent
-    if not parent.is_dir() or not os.access(path if path.exists() else parent, os.W_OK):
-        raise _bad_usage("cannot be written, expected a writable place", subject=str(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _bad_usage(
-            f"cannot be written ({error.strerror}), expected a writable place", subject=str(path)
-        ) from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
