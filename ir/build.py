@@ -13,7 +13,7 @@ from .graph import INPUT_KINDS, OPAQUE, Graph, Input, Literal, Node, Operand, Up
 from .infer import Inferred, OperandType, infer
 from .load import builtin_ops, near_names
 from .opdef import Expand, Location, OpDef, OpSet, Scalar
-from .size import Symbol
+from .size import Size, Symbol
 from .typesys import TensorType
 
 
@@ -331,7 +331,7 @@ def _statement(
             assert isinstance(several, tuple)
             return several[int(evaluate(index, env))]
     value = evaluate(e, env)
-    if value is None or isinstance(value, (bool, int, float)):
+    if value is None or isinstance(value, (bool, int, float, Size)):
         return None if value is None else Literal(value)
     raise VerifyError(f"'{ex.to_text(e)}' is neither a value nor a number", label="expand", subject=node.op)
 

@@ -15,7 +15,7 @@ from typing import TypeAlias, Union
 import attrs
 
 from .opdef import Location
-from .size import SizeLike, Symbol, symbols_of
+from .size import Size, SizeLike, Symbol, symbols_of
 from .typesys import TensorType
 
 INPUT_KINDS = ("input", "param", "buffer", "constant")
@@ -26,9 +26,12 @@ OPAQUE = "opaque"
 
 @attrs.frozen
 class Literal:
-    """A number written in the program; it has rank 0 and no dtype of its own."""
+    """A number written in the program; it has rank 0 and no dtype of its own.
 
-    value: bool | int | float
+    In an expanded graph with symbolic sizes it may be a size (the divisor of a mean).
+    """
+
+    value: bool | int | float | Size
 
     # 1, 1.0, True, -0.0 and 0.0 are different literals; nan equals itself.
     def _key(self) -> tuple[type, str]:
@@ -41,7 +44,7 @@ class Literal:
         return hash(self._key())
 
     def __str__(self) -> str:
-        return repr(self.value)
+        return str(self.value) if isinstance(self.value, Size) else repr(self.value)
 
 
 Operand: TypeAlias = Union[str, Literal, None, "tuple[Operand, ...]"]
