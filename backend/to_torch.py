@@ -1,0 +1,648 @@
+"""Graphs as PyTorch source that a person would write, and as callables.
+
+Every line comes from an operator's ``torch`` clause: sizes and attributes become literals, operators stay infix, and
+parentheses stand only where Python needs them.  What has no definition calls its ATen overload by name.
+"""
+
+from __future__ import annotations
+
+import json
+import keyword
+import linecache
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import torch
+
+from ..ir import (
+    OPAQUE,
+    Graph,
+    Input,
+    Literal,
+    Node,
+    OpDef,
+    Operand,
+    OpSet,
+    Size,
+    SizeLike,
+    TensorType,
+    UsageError,
+    builtin_ops,
+    evaluate,
+    find_op,
+)
+from ..ir import expr as ex
+from ..ir.build import clean_name, infer_node
+from ..ir.evaluate import decide
+from ..ir.infer import Inferred
+from ..ir.size import symbols_of
+from .resolve import is_allowed, run_clause
+
+#: IR dtype -> PyTorch dtype.
+TORCH_DTYPES: dict[str, torch.dtype] = {
+    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
+    "i64": torch.int64, "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool,
+}  # fmt: skip
+
+#: Keyword arguments that are left out where they have PyTorch's default.
+_DEFAULTS: dict[str, Any] = {"keepdim": False, "approximate": "none"}
+
+_ATOM = 10  # binding strength of names, calls and subscripts
+_FUNCTIONAL = "torch.nn.functional."
+_RESERVED = frozenset({"torch", "nn", "F", "self", "Model", "get_inputs", "get_init_inputs", "float"})
+_NUMBERS = count()
+
+
+# -- one node ---------------------------------------------------------------------------------------------------------
+
+
+def render_node(
+    node: Node,
+    graph_types: Mapping[str, TensorType],
+    ops: OpSet,
+    names: Mapping[str, str],
+    *,
+    device: str = "",
+    symbols: Mapping[str, str] | None = None,
+    functional: str = _FUNCTIONAL,
+) -> list[str]:
+    """Return lines of Python that run one node and assign its results.
+
+    The text needs ``import torch`` alone.
+
+    Args:
+        node: any node, opaque ones included.
+        graph_types: the types of its operands, by value name.
+        ops: the operators.
+        names: Python text of every value that the node reads and name of every value that it defines.
+        device: Python text of the device for tensors that are made from nothing; "" derives it from an operand, or
+            leaves PyTorch's default where there is none.
+        symbols: Python text of each symbol; a symbol that is not in it stands under its own name.
+        functional: how ``torch.nn.functional.`` is spelled.
+
+    Raises:
+        UsageError: the operator has no ``torch`` clause, or its clause calls what the allow-list does not have.
+    """
+    left = ", ".join(names[r] for r in node.results)
+    if node.op == OPAQUE:
+        return [f"{left} = {_opaque_text(node, names, device, symbols or {})}"]
+    op = find_op(node.op, ops)
+    if "torch" not in op.calls:
+        raise UsageError("has no torch clause, expected one to run it in PyTorch", subject=op.name)
+    inferred = infer_node(node, graph_types, ops)
+    writer = _Writer(op, node, inferred, graph_types, names, device, symbols or {}, functional)
+    text, _ = writer.write(op.calls["torch"])
+    return [f"{left} = {text}"]
+
+
+class _Writer:
+    """Writes one clause; every method returns text and its binding strength."""
+
+    def __init__(
+        self, op: OpDef, node: Node, inferred: Inferred, types: Mapping[str, TensorType], names: Mapping[str, str],
+        device: str, symbols: Mapping[str, str], functional: str,
+    ) -> None:  # fmt: skip
+        self.op, self.node, self.env = op, node, inferred.env
+        self.types, self.names = types, names
+        self.device, self.symbols, self.functional = device, symbols, functional
+        self.operands: dict[str, Operand] = dict(zip([p.name for p in op.operands], node.operands))
+        self.params = {p.name: p for p in op.operands}
+        self.dtypes = {a.name for a in op.attributes if a.kind == "dtype"} | set(op.dtypes) | {
+            n for n, _ in op.dtype_lets
+        }  # fmt: skip
+        reads = [v for v in _flat(node.operands) if isinstance(v, str)]
+        self.first = names[reads[0]] if reads else ""
+        literal = tuple(isinstance(o, Literal) for o in node.operands)
+        self.numbers = not any(literal) or _takes_numbers(op, node, types, inferred)
+
+    def write(self, e: ex.Expr) -> tuple[str, int]:
+        if isinstance(e, ex.Cond):
+            return self.write(e.a if decide(e.test, self.env) else e.b)
+        if self._is_static(e):
+            return self._static(e)
+        match e:
+            case ex.Sym(n):
+                return self._operand(n)
+            case ex.Lst(items):
+                return f"[{', '.join(self._items(items))}]", _ATOM
+            case ex.Bin("**", a, b):
+                return f"{self._at(a, 9)} ** {self._at(b, 7)}", 8
+            case ex.Bin(op, a, b):
+                level = ex.PRECEDENCE[op]
+                return f"{self._at(a, level + (level == 4))} {op} {self._at(b, level + 1)}", level
+            case ex.Unary("-", a):
+                return f"-{self._at(a, 7)}", 7
+            case ex.Load(n, items):
+                return f"{self._operand(n)[0]}[{', '.join(self._items(items))}]", _ATOM
+            case ex.Call(fn, args, kwargs) if "." in fn:
+                return self._call(fn, args, kwargs), _ATOM
+        raise UsageError(f"'{ex.to_text(e)}' cannot be written in Python", subject=self.op.name)
+
+    def _at(self, e: ex.Expr, level: int) -> str:
+        text, own = self.write(e)
+        return f"({text})" if own < level else text
+
+    def _items(self, items: Iterable[ex.Expr]) -> list[str]:
+        out = []
+        for item in items:
+            if isinstance(item, ex.Pack):
+                out += [self._value(v)[0] for v in self.env[item.name]]
+            else:
+                out.append(self.write(item)[0])
+        return out
+
+    # -- calls --------------------------------------------------------------------------------------------------------
+
+    def _call(self, fn: str, args: Sequence[ex.Expr], kwargs: Sequence[tuple[str, ex.Expr]]) -> str:
+        if not is_allowed(fn):
+            raise UsageError("not among the functions that a lowering clause may call", subject=fn)
+        given = list(args)
+        while given and self._is_absent(given[-1]):
+            given.pop()
+        texts = self._items(given)
+        for k, v in kwargs:
+            if not self._is_absent(v) and not self._is_default(k, v):
+                texts.append(f"{k}={self.write(v)[0]}")
+        if fn.startswith("torch.Tensor."):
+            receiver = self._at(given[0], _ATOM)
+            return f"{receiver}.{fn.removeprefix('torch.Tensor.')}({', '.join(texts[1:])})"
+        if not any(self._reads(a) for a in (*args, *(v for _, v in kwargs))):
+            where = self.device or (f"{self.first}.device" if self.first else "")
+            texts += [f"device={where}"] if where else []
+        if fn.startswith(_FUNCTIONAL):
+            fn = self.functional + fn.removeprefix(_FUNCTIONAL)
+        return f"{fn}({', '.join(texts)})"
+
+    def _is_absent(self, e: ex.Expr) -> bool:
+        return isinstance(e, ex.Sym) and e.name in self.params and self.operands.get(e.name) is None
+
+    def _is_default(self, name: str, e: ex.Expr) -> bool:
+        if name not in _DEFAULTS or not self._is_static(e):
+            return False
+        value = evaluate(e, self.env)
+        return type(value) is type(_DEFAULTS[name]) and value == _DEFAULTS[name]
+
+    def _reads(self, e: ex.Expr) -> bool:
+        return any(n in self.params and self.operands.get(n) is not None for n in ex.names(e))
+
+    # -- leaves -------------------------------------------------------------------------------------------------------
+
+    def _operand(self, name: str) -> tuple[str, int]:
+        if name not in self.params:
+            return self._value(self.env[name])
+        operand = self.operands.get(name)
+        if isinstance(operand, Literal):
+            if self.numbers:
+                return number_text(operand.value), 7 if _is_negative(operand.value) else _ATOM
+            dtype = self.params[name].dtype
+            dtype = self.env.get(dtype, dtype)
+            where = f", device={self.first}.device" if self.first else ""
+            return f"torch.full((), {number_text(operand.value)}, dtype={TORCH_DTYPES[dtype]}{where})", _ATOM
+        if isinstance(operand, tuple):
+            return f"[{', '.join(self.names[o] for o in operand if isinstance(o, str))}]", _ATOM
+        if operand is None:
+            return "None", _ATOM
+        text = self.names[operand]
+        return text, _ATOM if re.fullmatch(r"[\w.\[\]'\"]+|getattr\([^()]*\)", text) else 0
+
+    def _is_static(self, e: ex.Expr) -> bool:
+        if isinstance(e, ex.Call) and "." in e.fn:
+            return False
+        if isinstance(e, ex.Call) and e.fn == "present":
+            return True
+        if isinstance(e, (ex.Sym, ex.Pack, ex.Load)) and e.name in self.params:
+            return False
+        return all(self._is_static(c) for c in ex.children(e))
+
+    def _static(self, e: ex.Expr) -> tuple[str, int]:
+        if isinstance(e, ex.Sym) and (e.name in self.dtypes or (e.name not in self.env and e.name in TORCH_DTYPES)):
+            name = self.env.get(e.name, e.name)
+            return ("None" if name is None else str(TORCH_DTYPES[name])), _ATOM
+        return self._value(evaluate(e, self.env))
+
+    def _value(self, value: Any) -> tuple[str, int]:
+        if isinstance(value, (tuple, list)):
+            return f"[{', '.join(self._value(v)[0] for v in value)}]", _ATOM
+        if isinstance(value, Size):
+            return size_text(value, self.symbols), 0 if re.search(r"\W", str(value)) else _ATOM
+        if isinstance(value, str):
+            return json.dumps(value), _ATOM
+        return number_text(value), 7 if _is_negative(value) else _ATOM
+
+
+def _is_negative(value: Any) -> bool:
+    return isinstance(value, (int, float)) and (value < 0 or math.copysign(1.0, value) < 0)
+
+
+def number_text(value: bool | int | float | None) -> str:
+    """Return Python text of a number, infinities and NaN included."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return "float('nan')" if math.isnan(value) else f"float('{'inf' if value > 0 else '-inf'}')"
+    return repr(value)
+
+
+def size_text(size: SizeLike, symbols: Mapping[str, str]) -> str:
+    """Return Python text of a size, given Python text of its symbols."""
+    return re.sub(r"[A-Za-z_]\w*", lambda m: symbols.get(m.group(), m.group()), str(size))
+
+
+def _flat(operands: Iterable[Operand]) -> Iterable[Operand]:
+    for o in operands:
+        if isinstance(o, tuple):
+            yield from _flat(o)
+        else:
+            yield o
+
+
+_TAKES_NUMBERS: dict[Any, bool] = {}
+
+
+def _takes_numbers(op: OpDef, node: Node, types: Mapping[str, TensorType], inferred: Inferred) -> bool:
+    """Whether PyTorch takes Python numbers where the node has literals: ``x + 1.0`` yes, ``torch.maximum(x, 1.0)`` no.
+
+    Found by trying, on tensors without storage.
+    """
+    shapes = [_probe_type(o, types) for o in node.operands]
+    key = (op.name, op.location, str(shapes))
+    if key not in _TAKES_NUMBERS:
+        values: dict[str, Any] = {}
+        for p, t in zip(op.operands, shapes):
+            values[p.name] = _probe(t)
+        env = dict(inferred.env)
+        for a in op.attributes:
+            if a.kind == "dtype" and env[a.name] is not None:
+                values[a.name] = TORCH_DTYPES[env[a.name]]
+        try:
+            result = run_clause(op.calls["torch"], values, env)
+            results = result if isinstance(result, (tuple, list)) else [result]
+            fits = all(r.dtype == TORCH_DTYPES[t.dtype] for r, t in zip(results, inferred.types))
+        except (TypeError, RuntimeError, AttributeError, ValueError):
+            fits = False
+        _TAKES_NUMBERS[key] = fits
+    return _TAKES_NUMBERS[key]
+
+
+def _probe_type(operand: Operand, types: Mapping[str, TensorType]) -> Any:
+    if isinstance(operand, str):
+        t = types[operand]
+        return TensorType(t.dtype, tuple(s if isinstance(s, int) else 2 for s in t.shape))
+    return tuple(_probe_type(o, types) for o in operand) if isinstance(operand, tuple) else operand
+
+
+def _probe(operand: Any) -> Any:
+    if isinstance(operand, TensorType):
+        return torch.empty(operand.shape, dtype=TORCH_DTYPES[operand.dtype], device="meta")
+    if isinstance(operand, Literal):
+        return operand.value
+    return tuple(map(_probe, operand)) if isinstance(operand, tuple) else operand
+
+
+# -- opaque nodes -----------------------------------------------------------------------------------------------------
+
+#: In the JSON arguments of an opaque node: ``"$0"`` is operand 0, and an object with one key says what JSON lacks.
+OPAQUE_KEYS = ("$dtype", "$device", "$torch", "$size")
+
+
+def _opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Mapping[str, str]) -> str:
+    reads = [o for o in _flat(node.operands) if isinstance(o, str)]
+    where = device or (f"{names[reads[0]]}.device" if reads else "")
+
+    def text(item: Any) -> str:
+        if isinstance(item, str):
+            return _operand_text(node.operands[int(item[1:])], names) if re.fullmatch(r"\$\d+", item) else repr(item)
+        if isinstance(item, list):
+            return f"[{', '.join(map(text, item))}]"
+        if isinstance(item, dict):
+            ((key, value),) = item.items()
+            if key == "$dtype":
+                return str(TORCH_DTYPES[value])
+            if key == "$device":
+                return where or f'torch.device("{value}")'
+            return f"torch.{value}" if key == "$torch" else size_text(_IntText(value), symbols)
+        return number_text(item)
+
+    args, kwargs = json.loads(str(node.attributes["arguments"]))
+    inside = [*map(text, args), *(f"{k}={text(v)}" for k, v in kwargs.items())]
+    return f"torch.ops.{_opaque_target(node)}({', '.join(inside)})"
+
+
+def _operand_text(operand: Operand, names: Mapping[str, str]) -> str:
+    if isinstance(operand, str):
+        return names[operand]
+    if isinstance(operand, Literal):
+        return number_text(operand.value)
+    return "None" if operand is None else f"[{', '.join(_operand_text(o, names) for o in operand)}]"
+
+
+class _IntText(str):
+    """The text of a size, as it stands in JSON."""
+
+
+def _opaque_target(node: Node) -> str:
+    target = str(node.attributes["target"])
+    if not re.fullmatch(r"\w+(\.\w+){1,2}", target):
+        raise UsageError(f"opaque target is '{target}', expected namespace.operator.overload")
+    return target
+
+
+def run_opaque(
+    node: Node,
+    operand: Callable[[Operand], Any],
+    *,
+    size: Callable[[str], int] | None = None,
+    device: torch.device | str | None = None,
+    dtypes: Mapping[str, torch.dtype] = TORCH_DTYPES,
+) -> list[Any]:
+    """Call the operator that an opaque node names and return its results.
+
+    Args:
+        node: the node.
+        operand: the value of an operand.
+        size: the value of a size expression given as text; needed where an argument is symbolic.
+        device: for tensors that are made from nothing; None takes the one that the program was exported on.
+        dtypes: what each IR dtype is kept in.
+
+    Raises:
+        UsageError: PyTorch has no such operator.
+    """
+    found: Any = torch.ops
+    for part in _opaque_target(node).split("."):
+        try:
+            found = getattr(found, part)
+        except AttributeError:
+            raise UsageError(f"opaque target is {node.attributes['target']}, which PyTorch does not have") from None
+
+    def value(item: Any) -> Any:
+        if isinstance(item, str):
+            return operand(node.operands[int(item[1:])]) if re.fullmatch(r"\$\d+", item) else item
+        if isinstance(item, list):
+            return [value(v) for v in item]
+        if isinstance(item, dict):
+            ((key, v),) = item.items()
+            if key == "$dtype":
+                return dtypes[v]
+            if key == "$device":
+                return torch.device(device or v)
+            if key == "$torch":
+                return getattr(torch, v)
+            if size is None:
+                raise UsageError(f"an argument is the size {v}, expected the values of its symbols")
+            return size(v)
+        return item
+
+    args, kwargs = json.loads(str(node.attributes["arguments"]))
+    result = found(*map(value, args), **{k: value(v) for k, v in kwargs.items()})
+    return list(result) if isinstance(result, (tuple, list)) else [result]
+
+
+# -- whole graphs -----------------------------------------------------------------------------------------------------
+
+
+def to_source(graph: Graph, ops: OpSet | None = None, name: str = "Model", style: str = "module") -> str:
+    """Return a Python file that says what ``graph`` says.
+
+    Args:
+        graph: any valid graph.
+        ops: the operators; None means the built-in ones.
+        name: of the class or the function.
+        style: ``"module"`` for a KernelBench-style file (the class, ``get_inputs``, ``get_init_inputs``; parameters and
+            buffers keep their names in ``state_dict``), ``"function"`` for one function of all inputs in order.
+
+    Raises:
+        UsageError: an operator has no ``torch`` clause.
+    """
+    ops = builtin_ops() if ops is None else ops
+    if style == "function":
+        return _function_source(graph, ops, name)
+    if style != "module":
+        raise UsageError(f"style is {style}, expected module or function", subject="to_source")
+    return _module_source(graph, ops, name)
+
+
+def to_callable(graph: Graph, ops: OpSet | None = None) -> Callable[..., Any]:
+    """Return a function of the graph's inputs, in order, that runs it node by node in the graph's own dtypes.
+
+    It returns one tensor, or a tuple where there are several outputs, and writes buffer updates into the inputs that they
+    belong to.  Its attribute ``source`` is the text that it runs.
+    """
+    source = to_source(graph, ops, name="run", style="function")
+    file = f"<drt {graph.name} {next(_NUMBERS)}>"
+    namespace: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), namespace)
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    run = namespace["run"]
+    run.source = source
+    return run  # type: ignore[no-any-return]
+
+
+class _Scope:
+    """Distinct Python names for values."""
+
+    def __init__(self, taken: Iterable[str]) -> None:
+        self.taken = set(taken)
+        self.names: dict[str, str] = {}
+
+    def add(self, value: str) -> str:
+        name = clean_name(value)
+        while name in self.taken or keyword.iskeyword(name):
+            name += "_"
+        self.taken.add(name)
+        self.names[value] = name
+        return name
+
+
+def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
+    """Return the lines of the function: symbols, nodes, updates, result."""
+    symbols: dict[str, str] = {}
+    lines = []
+    for s, text in _symbol_texts(graph, scope.names).items():
+        symbols[s] = scope.add(s)
+        lines.append(f"{symbols[s]} = {text}")
+    for node in graph.nodes:
+        for r in node.results:
+            scope.add(r)
+        lines += render_node(node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.")
+    lines += [f"{scope.names[u.target]}.copy_({scope.names[u.value]})" for u in graph.updates]
+    texts = [_operand_text(o, scope.names) for o in graph.outputs]
+    lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
+    return lines
+
+
+def _symbol_texts(graph: Graph, names: Mapping[str, str]) -> dict[str, str]:
+    """Return symbol -> Python text that reads it off an input's shape.
+
+    Raises:
+        UsageError: no input has a size that is the symbol itself.
+    """
+    found: dict[str, str] = {}
+    wanted: dict[str, None] = {}
+    for i in graph.inputs:
+        for axis, size in enumerate(i.type.shape):
+            for s in sorted(symbols_of(size), key=str):
+                wanted[s.name] = None
+                if str(size) == s.name:
+                    found.setdefault(s.name, f"{names[i.name]}.shape[{axis}]")
+    missing = [s for s in wanted if s not in found]
+    if missing:
+        raise UsageError(f"no input's size is the symbol {missing[0]}", subject=graph.name)
+    return found
+
+
+def _device_text(graph: Graph, names: Mapping[str, str]) -> str:
+    return f"{names[graph.inputs[0].name]}.device" if graph.inputs else ""
+
+
+def _function_source(graph: Graph, ops: OpSet, name: str) -> str:
+    scope = _Scope(_RESERVED | {name})
+    parameters = [scope.add(i.name) for i in graph.inputs]
+    lines = _body(graph, ops, scope, _device_text(graph, scope.names))
+    text = "\n".join(f"    {line}" for line in lines)
+    return f"{_imports(text)}\n\ndef {name}({', '.join(parameters)}):\n{text}\n"
+
+
+def _imports(text: str) -> str:
+    lines = ["import torch"]
+    if "F." in text and re.search(r"(?<![\w.])F\.", text):
+        lines.append("import torch.nn.functional as F")
+    if re.search(r"(?<![\w.])nn\.", text):
+        lines.append("from torch import nn")
+    return "\n".join(lines) + "\n"
+
+
+def _module_source(graph: Graph, ops: OpSet, name: str) -> str:
+    scope = _Scope(_RESERVED | {name})
+    given = [i for i in graph.inputs if i.kind == "input"]
+    state = [i for i in graph.inputs if i.kind != "input"]
+    parameters = [scope.add(i.name) for i in given]
+    targets = _targets(state)
+    tree = _tree(targets.values())
+    for i in state:
+        scope.names[i.name] = _access(targets[i.name], tree)
+    lines = _body(graph, ops, scope, _device_text(graph, scope.names))
+    body = [f"class {name}(nn.Module):"]
+    if state:
+        body += ["    def __init__(self):", "        super().__init__()"]
+        body += [f"        {line}" for line in _registrations(state, targets, tree)]
+        body.append("")
+    body.append(f"    def forward({', '.join(['self', *parameters])}):")
+    body += [f"        {line}" for line in lines]
+    body += ["", "", "def get_inputs():"]
+    sizes = {s.name: str(min(max(s.lo, 2), s.hi)) for i in graph.inputs for d in i.type.shape for s in symbols_of(d)}
+    body += [f"    {s} = {n}" for s, n in sizes.items()]
+    body.append(f"    return [{', '.join(_example(i.type) for i in given)}]")
+    body += ["", "", "def get_init_inputs():", "    return []"]
+    text = "\n".join(body)
+    return f"{_imports(text)}\n\n{text}\n"
+
+
+def _targets(state: Sequence[Input]) -> dict[str, tuple[str, ...]]:
+    """Return value name -> path of attributes; names that Python cannot say are cleaned, and no two agree."""
+    found: dict[str, tuple[str, ...]] = {}
+    taken: set[tuple[str, ...]] = set()
+    for i in state:
+        path = tuple(p if p.isdigit() else clean_name(p) for p in (i.target or i.name).split("."))
+        if path[0].isdigit() or path[-1].isdigit():
+            path = tuple(clean_name(p) for p in path)
+        while path in taken or any(path[:k] in taken for k in range(1, len(path))):
+            path = (*path[:-1], f"{path[-1]}_")
+        taken.add(path)
+        found[i.name] = path
+    return found
+
+
+def _tree(paths: Iterable[tuple[str, ...]]) -> dict[tuple[str, ...], set[str]]:
+    """Return inner module -> names of its children."""
+    children: dict[tuple[str, ...], set[str]] = {}
+    for path in paths:
+        for k in range(1, len(path) + 1):
+            children.setdefault(path[: k - 1], set()).add(path[k - 1])
+    return children
+
+
+def _is_list(children: set[str]) -> bool:
+    return all(c.isdigit() for c in children)
+
+
+def _access(path: tuple[str, ...], tree: Mapping[tuple[str, ...], set[str]]) -> str:
+    text = "self"
+    for k, part in enumerate(path):
+        if not part.isdigit():
+            text += f".{part}"
+        elif _is_list(tree[path[:k]]):
+            text += f"[{part}]"
+        else:
+            text = f'getattr({text}, "{part}")'
+    return text
+
+
+def _registrations(
+    state: Sequence[Input], targets: Mapping[str, tuple[str, ...]], tree: Mapping[tuple[str, ...], set[str]]
+) -> list[str]:
+    lines: list[str] = []
+    made: set[tuple[str, ...]] = {()}
+    leaves = set(targets.values())
+    for i in state:
+        path = targets[i.name]
+        for k in range(1, len(path)):
+            scope = path[:k]
+            if scope in made:
+                continue
+            made.add(scope)
+            kids = tree[scope]
+            owner, here = _access(scope[:-1], tree), scope[-1]
+            if _is_list(kids) and not any((*scope, c) in leaves for c in kids):
+                n = max(map(int, kids)) + 1
+                lines.append(f"{owner}.{here} = nn.ModuleList([nn.Module() for _ in range({n})])")
+                made |= {(*scope, str(c)) for c in range(n)}
+            elif here.isdigit():
+                lines.append(f'{owner}.add_module("{here}", nn.Module())')
+            else:
+                lines.append(f"{owner}.{here} = nn.Module()")
+        owner, leaf = _access(path[:-1], tree), path[-1]
+        value = _initial(i)
+        if i.kind == "param":
+            flag = "" if i.type.dtype in ("f64", "f32", "f16", "bf16") else ", requires_grad=False"
+            lines.append(f"{owner}.{leaf} = nn.Parameter({value}{flag})")
+        else:
+            keep = ", persistent=False" if i.kind == "constant" else ""
+            lines.append(f'{owner}.register_buffer("{leaf}", {value}{keep})')
+    return lines
+
+
+def _shape_text(t: TensorType) -> str:
+    return ", ".join(map(str, t.shape)) if t.shape else "()"
+
+
+def _dtype_argument(dtype: str, default: str) -> str:
+    return "" if dtype == default else f", dtype={TORCH_DTYPES[dtype]}"
+
+
+def _initial(i: Input) -> str:
+    """Return Python text of a first value: scaled normal weights, buffers in 0.5..1.5 (a variance must be positive)."""
+    t = i.type
+    if t.dtype not in ("f64", "f32", "f16", "bf16"):
+        return f"torch.zeros({_shape_text(t)}, dtype={TORCH_DTYPES[t.dtype]})"
+    dtype = _dtype_argument(t.dtype, "f32")
+    if i.kind != "param":
+        return f"torch.rand({_shape_text(t)}{dtype}) + 0.5"
+    fan_in = math.prod(s for s in t.shape[1:] if isinstance(s, int))
+    scale = f" / {math.sqrt(fan_in):.4g}" if t.rank >= 2 and fan_in > 1 else ""
+    return f"torch.randn({_shape_text(t)}{dtype}){scale}"
+
+
+def _example(t: TensorType) -> str:
+    """Return Python text of an example input; integers are 0 and 1, which index any axis that has two elements."""
+    if t.dtype == "bool":
+        return f"torch.rand({_shape_text(t)}) < 0.5"
+    if t.dtype in ("f64", "f32", "f16", "bf16"):
+        return f"torch.randn({_shape_text(t)}{_dtype_argument(t.dtype, 'f32')})"
+    shape = f"({_shape_text(t)},)" if t.shape else "()"
+    return f"torch.randint(0, 2, {shape}{_dtype_argument(t.dtype, 'i64')})"
+
+
+__all__ = [
+    "OPAQUE_KEYS", "TORCH_DTYPES", "number_text", "render_node", "run_opaque", "size_text", "to_callable", "to_source",
+]  # fmt: skip
