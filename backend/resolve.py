@@ -51,7 +51,8 @@ TORCH_FUNCTIONS = _words(
     rand rand_like randn randn_like randint randint_like ravel real reciprocal relu remainder renorm repeat_interleave
     reshape rms_norm roll rot90 round rrelu rsqrt rsub scalar_tensor scatter scatter_add scatter_reduce searchsorted
     select select_scatter selu sgn sigmoid sign signbit sin sinc sinh slice_copy slice_scatter softmax sort split
-    split_with_sizes sqrt square squeeze stack std std_mean sub sum svd swapaxes t take take_along_dim tan tanh tensordot threshold tile
+    split_with_sizes
+    sqrt square squeeze stack std std_mean sub sum svd swapaxes t take take_along_dim tan tanh tensordot threshold tile
     topk transpose trapezoid tril triu true_divide trunc unbind unflatten unsqueeze vander var var_mean vdot vstack where
     xlogy zeros zeros_like
     batch_norm bilinear channel_shuffle cosine_similarity diagonal_scatter hardshrink native_channel_shuffle
