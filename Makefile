@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # A name alone proves nothing (version managers leave stubs on the PATH), so each interpreter is asked to run.
 PYTHON ?= $(shell for p in python3.12 python3.11 python3.13 python3; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PIP := $(BIN)/python -m pip install -qq --disable-pip-version-check
 TORCH := $(shell sed -n 's/^ *"\(torch>[^"]*\)",$$/\1/p' pyproject.toml)
 
 help:  ## list the targets

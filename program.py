@@ -126,13 +126,9 @@ def summarise(name: str, tensor: torch.Tensor) -> Summary:
     dtype = next(ours for ours, theirs in TORCH.items() if theirs == tensor.dtype)
     values = tensor.detach().double()
     finite = values[values.isfinite()]
-    statistics = (
-        [f(finite).item() for f in (torch.mean, _std, torch.min, torch.max)] if finite.numel() else [float("nan")] * 4
-    )
-    return Summary(
-        name, TensorType(dtype, tuple(tensor.shape)), *statistics, n_nonfinite=values.numel() - finite.numel()
-    )
-
-
-def _std(values: torch.Tensor) -> torch.Tensor:
-    return values.std(correction=0)
+    if not finite.numel():
+        finite = torch.tensor([float("nan")], dtype=torch.float64)
+    mean, std = finite.mean().item(), finite.std(correction=0).item()
+    minimum, maximum = finite.min().item(), finite.max().item()
+    type_ = TensorType(dtype, tuple(tensor.shape))
+    return Summary(name, type_, mean, std, minimum, maximum, n_nonfinite=int((~values.isfinite()).sum()))
