@@ -219,6 +219,15 @@ def verify_graph(graph: Graph, ops: OpSet | None = None) -> None:
                 types[name] = stated
         except VerifyError as error:
             raise error.at(place) from None
+    verify_results(graph, types)
+
+
+def verify_results(graph: Graph, types: Mapping[str, TensorType]) -> None:
+    """Check that outputs and updates name values of ``types``, and that an update keeps its target's type.
+
+    Raises:
+        VerifyError: ``ssa`` or ``update``.
+    """
     operand_types(graph.outputs, types)
     inputs = {i.name for i in graph.inputs}
     for u in graph.updates:
@@ -338,5 +347,5 @@ def _statement(
 
 __all__ = [
     "GraphBuilder", "Scalar", "clean_name", "expand_graph", "infer_node", "is_composite", "operand_types", "partial",
-    "verify_graph",
+    "verify_graph", "verify_results",
 ]  # fmt: skip

@@ -55,7 +55,7 @@ class Bin:
 
 @attrs.frozen
 class Unary:
-    """A unary operator: ``-`` or ``not``."""
+    """A unary operator: ``-`` or ``not``; a negative number is a :class:`Num`, never the ``-`` of one."""
 
     op: str
     a: Expr
@@ -164,10 +164,17 @@ def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     return e
 
 
+def quote(text: str) -> str:
+    """Return ``text`` as a string literal of the grammars, on one line."""
+    for character, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\t", "\\t")):
+        text = text.replace(character, escaped)
+    return f'"{text}"'
+
+
 def literal_text(value: Any) -> str:
     """Return the text of a literal as the grammars read it."""
     if isinstance(value, str):
-        return value if value.isidentifier() else '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+        return value if value.isascii() and value.isidentifier() else quote(value)
     return repr(value)
 
 
@@ -180,7 +187,7 @@ def to_text(e: Expr, outer: int = 0) -> str:
     match e:
         case Num(v):
             # A bare word would read back as a name, so strings are always quoted inside expressions.
-            text = '"' + v.replace("\\", "\\\\").replace('"', '\\"') + '"' if isinstance(v, str) else repr(v)
+            text = quote(v) if isinstance(v, str) else repr(v)
             return f"({text})" if text.startswith("-") and outer > PRECEDENCE["neg"] else text
         case Sym(n):
             return n
@@ -204,7 +211,7 @@ def to_text(e: Expr, outer: int = 0) -> str:
         case Lst(items):
             return f"[{', '.join(map(to_text, items))}]"
         case Fold(c, ranges, body):
-            head = ", ".join(f"{n} in {to_text(r)}" for n, r in ranges)
+            head = ", ".join(f"{n} in {to_text(r, 5)}" for n, r in ranges)
             return wrap(5, f"{c}{{{head}}} {to_text(body, 6)}")
         case Cond(t, a, b):
             return wrap(0, f"{to_text(a, 1)} if {to_text(t, 1)} else {to_text(b, 0)}")

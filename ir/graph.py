@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import TypeAlias, Union
 
 import attrs
+from attrs import field
 
 from .opdef import Location
 from .size import Size, SizeLike, Symbol, symbols_of
@@ -75,7 +76,7 @@ class Node:
     attrs: tuple[tuple[str, AttrValue], ...]
     results: tuple[str, ...]
     types: tuple[TensorType, ...]
-    location: Location | None = attrs.field(default=None, eq=False, repr=False)
+    location: Location | None = field(default=None, eq=False, repr=False)
 
     @cached_property
     def attributes(self) -> dict[str, AttrValue]:

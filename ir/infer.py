@@ -8,7 +8,7 @@ from typing import Any, TypeAlias, Union
 import attrs
 
 from . import expr as ex
-from .errors import Unsupported, VerifyError
+from .errors import VerifyError
 from .evaluate import UNKNOWN, equal, evaluate, present_key
 from .graph import Literal
 from .opdef import Attribute, OpDef, Param

@@ -7,8 +7,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from lark import Token, Transformer, v_args
-
 from . import expr as ex
 from .errors import DrtError, ParseError, UsageError
 from .opdef import (
@@ -29,7 +27,7 @@ from .opdef import (
     Scalar,
 )
 from .rewrite import Rule
-from .syntax import parse, unquote
+from .syntax import Builder, Token, inline, parse, unquote
 from .typesys import DTYPE_CLASSES, DTYPES
 
 OPS_DIR = Path(__file__).parent / "ops"
@@ -43,8 +41,8 @@ class _Kind:
         self.kind, self.length, self.of, self.choices = kind, length, of, choices
 
 
-@v_args(inline=True)
-class _ExprBuilder(Transformer[Token, Any]):
+@inline
+class _ExprBuilder(Builder):
     """Builds expressions; shared by operators and rewrites."""
 
     def integer(self, t: Token) -> ex.Expr:
@@ -62,26 +60,28 @@ class _ExprBuilder(Transformer[Token, Any]):
     def pack(self, t: Token) -> ex.Expr:
         return ex.Pack(str(t))
 
-    def binary(self, a: ex.Expr, op: Token, b: ex.Expr) -> ex.Expr:
-        return ex.Bin(str(op), a, b)
+    def operation(self, items: list[Any]) -> ex.Expr:
+        return self.climb(items)  # type: ignore[no-any-return]
 
-    def power_(self, a: ex.Expr, _: Token, b: ex.Expr) -> ex.Expr:
-        return ex.Bin("**", a, b)
+    def fold(self, name: Token, ranges: tuple[tuple[str, ex.Expr], ...], operand: Any) -> list[Any]:
+        self._check_combiner(name)
+        return [(str(name), ranges), *(operand if isinstance(operand, list) else [operand])]
 
-    def and_(self, a: ex.Expr, b: ex.Expr) -> ex.Expr:
-        return ex.Bin("and", a, b)
-
-    def or_(self, a: ex.Expr, b: ex.Expr) -> ex.Expr:
-        return ex.Bin("or", a, b)
-
-    def not_(self, a: ex.Expr) -> ex.Expr:
-        return ex.Unary("not", a)
-
-    def negative(self, a: ex.Expr) -> ex.Expr:
+    def _prefix(self, sign: Any, value: ex.Expr) -> ex.Expr:
+        if isinstance(sign, tuple):
+            return ex.Fold(sign[0], sign[1], value)
         # A minus sign before a number is part of the number, so that printing and parsing agree.
-        if isinstance(a, ex.Num) and type(a.value) in (int, float):
-            return ex.Num(-a.value)  # type: ignore[operator]
-        return ex.Unary("-", a)
+        if sign == "-" and isinstance(value, ex.Num) and type(value.value) in (int, float):
+            return ex.Num(-value.value)  # type: ignore[operator]
+        return ex.Unary(str(sign), value)
+
+    def _infix(self, a: ex.Expr, operator: str, b: ex.Expr) -> ex.Expr:
+        return ex.Bin(operator, a, b)
+
+    def _check_combiner(self, name: Token) -> None:
+        if name not in COMBINERS:
+            known = ", ".join(COMBINERS)
+            raise self.error(name, f"unknown combiner '{name}', expected one of {known}")
 
     def cond(self, a: ex.Expr, test: ex.Expr, b: ex.Expr) -> ex.Expr:
         return ex.Cond(test, a, b)
@@ -103,40 +103,24 @@ class _ExprBuilder(Transformer[Token, Any]):
     def ranges(self, *items: tuple[str, ex.Expr]) -> tuple[tuple[str, ex.Expr], ...]:
         return items
 
-    def fold(self, name: Token, ranges: tuple[tuple[str, ex.Expr], ...], body: ex.Expr) -> ex.Expr:
-        _check_combiner(name)
-        return ex.Fold(str(name), ranges, body)
-
-    def dotted(self, *parts: Token) -> str:
-        return ".".join(parts)
-
     def keyword(self, name: Token, value: ex.Expr) -> tuple[str, ex.Expr]:
         return str(name), value
 
     def arguments(self, *items: Any) -> tuple[Any, ...]:
         return tuple(i for i in items if i is not None)
 
-    def call(self, fn: str, items: tuple[Any, ...] | None) -> ex.Expr:
+    def call(self, fn: Token, items: tuple[Any, ...] | None) -> ex.Expr:
         items = items or ()
         return ex.Call(
-            fn,
+            str(fn),
             tuple(i for i in items if not isinstance(i, tuple)),
             tuple(i for i in items if isinstance(i, tuple)),
         )
 
 
-def _check_combiner(name: Token) -> None:
-    if name not in COMBINERS:
-        raise ParseError(f"unknown combiner '{name}', expected one of {', '.join(COMBINERS)}", subject="fold")
-
-
-@v_args(inline=True)
+@inline
 class _Builder(_ExprBuilder):
-    """Builds operators and rewrite rules; ``file`` and ``family`` go into their locations."""
-
-    def __init__(self, file: str, family: str) -> None:
-        super().__init__()
-        self.file, self.family = file, family
+    """Builds operators and rewrite rules."""
 
     def _at(self, token: Token) -> Location:
         return Location(self.file, token.line or 0, token.column or 0)
@@ -152,7 +136,8 @@ class _Builder(_ExprBuilder):
 
     def sized_kind(self, kind: Token, length: Token) -> _Kind:
         if kind != "int":
-            raise ParseError(f"kind {kind}[{length}] is not known, expected int[{length}]")
+            message = f"kind {kind}[{length}] is not known, expected int[{length}]"
+            raise self.error(kind, message)
         return _Kind("ints", length=int(length))
 
     def of_kind(self, kind: Token, of: Token) -> _Kind:
@@ -191,7 +176,7 @@ class _Builder(_ExprBuilder):
                 found.add(str(item))
             else:
                 known = ", ".join([*DTYPE_CLASSES, *DTYPES])
-                raise ParseError(f"unknown dtype or class '{item}', expected one of {known}", subject="type")
+                raise self.error(item, f"unknown dtype or class '{item}', expected one of {known}")
         return frozenset(found)
 
     def type_class(self, name: Token, dtypes: frozenset[str]) -> tuple[str, Any]:
@@ -210,7 +195,7 @@ class _Builder(_ExprBuilder):
         return "scalar", (str(name), e)
 
     def reduce(self, result: Token, combiner: Token, e: ex.Expr, axes: ex.Expr) -> tuple[str, Any]:
-        _check_combiner(combiner)
+        self._check_combiner(combiner)
         return "body", Reduce(str(result), str(combiner), e, axes)
 
     def index(self, result: Token, coordinates: tuple[ex.Expr, ...] | None, e: ex.Expr) -> tuple[str, Any]:
@@ -266,16 +251,18 @@ class _Builder(_ExprBuilder):
             elif key == "aten":
                 fields[key] = fields.get(key, ()) + value
             elif key in fields or key in calls:
-                raise ParseError(f"clause '{key}' stands twice, expected once", subject=str(name))
+                message = f"clause '{key}' stands twice, expected once"
+                raise self.error(name, message, str(name))
             else:
                 fields[key] = value
         if scalars:
             if "body" in fields:
-                raise ParseError("two meanings, expected one of scalar, reduce, index, expand, hook", subject=str(name))
+                message = "two meanings, expected one of scalar, reduce, index, expand, hook"
+                raise self.error(name, message, str(name))
             fields["body"] = Scalar(tuple(scalars))
         op = OpDef(
             str(name), operands or (), attributes or (), results,
-            dtypes=dtypes, calls=calls, family=self.family, location=self._at(name), **fields,
+            dtypes=dtypes, calls=calls, family=Path(self.file).stem, location=self._at(name), **fields,
         )  # fmt: skip
         _check(op)
         return op
@@ -365,7 +352,7 @@ def parse_definitions(text: str, file: str = "<text>") -> tuple[OpDef | Rule, ..
     Raises:
         ParseError: with place, what was found and what was expected.
     """
-    items: tuple[OpDef | Rule, ...] = parse("opdef", _Builder(file, Path(file).stem), text, file)
+    items: tuple[OpDef | Rule, ...] = parse("opdef", _Builder, text, file)
     return items
 
 
@@ -477,13 +464,9 @@ def _pattern_text(p: AtenPattern) -> str:
 
 def clause_rows(op: OpDef) -> list[tuple[str, str]]:
     """Return the clauses of ``op`` as (keyword, text) rows in canonical order."""
-
-    def quote(s: str) -> str:
-        return '"' + s.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
     rows: list[tuple[str, str]] = []
     if op.doc:
-        rows.append(("doc", quote(op.doc)))
+        rows.append(("doc", ex.quote(op.doc)))
     rows += [("type", f"{n}: {dtype_text(d)}") for n, d in op.dtypes.items()]
     rows += [("type", f"{n} = {ex.to_text(e)}") for n, e in op.dtype_lets]
     rows += [("let", f"{x.name} = {ex.to_text(x.expr)}") for x in op.lets]
@@ -500,14 +483,14 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
         case Hook(name):
             rows.append(("hook", name))
         case Opaque(reason):
-            rows.append(("opaque", quote(reason)))
+            rows.append(("opaque", ex.quote(reason)))
     rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]
     if op.aten:
         rows.append(("aten", " | ".join(map(_pattern_text, op.aten))))
     if op.flops is not None:
         rows.append(("flops", ex.to_text(op.flops)))
     if op.source:
-        rows.append(("source", quote(op.source)))
+        rows.append(("source", ex.quote(op.source)))
     return rows
 
 

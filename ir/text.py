@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lark import Token, Transformer, v_args
-
-from .build import infer_node, verify_graph
+from .build import infer_node, verify_results
 from .errors import ParseError, VerifyError
-from .expr import literal_text
+from .expr import literal_text, quote
 from .graph import OPAQUE, Graph, Input, Literal, Node, Operand, Update
 from .load import builtin_ops
 from .opdef import Location, OpSet
 from .size import Size, SizeLike, Symbol, maximum, minimum, symbol
-from .syntax import parse, unquote
+from .syntax import Builder, Token, inline, parse, unquote
 from .typesys import DTYPES, TensorType
 
 FORMAT_VERSION = 1
@@ -26,45 +24,47 @@ class _Word(str):
     """A bare word, not yet known to be a symbol or a string."""
 
 
-@v_args(inline=True)
-class _Builder(Transformer[Token, Any]):
-    def __init__(self, file: str) -> None:
-        super().__init__()
-        self.file = file
-
-    # sizes: built unresolved, as closures over the symbols that the header declares
+@inline
+class _Builder(Builder):
+    # Sizes stay nested tuples ``(operator, a, b)`` until the symbols of the header are known.
     def integer(self, t: Token) -> Any:
         return int(t)
+
+    def floating(self, t: Token) -> Any:
+        return float(t)
 
     def word(self, t: Token) -> Any:
         return _Word(t)
 
-    def binary(self, a: Any, op: Token, b: Any) -> Any:
-        return (str(op), a, b)
+    def size(self, items: list[Any]) -> Any:
+        return self.climb(items)
 
-    def negative(self, a: Any) -> Any:
-        return -a if isinstance(a, (int, float)) else ("neg", a)
+    def _prefix(self, sign: Any, value: Any) -> Any:
+        if isinstance(value, (int, float)):
+            return -value
+        return -float("inf") if value == "inf" else ("neg", value)
+
+    def _infix(self, a: Any, operator: str, b: Any) -> Any:
+        return (operator, a, b)
 
     def extremum(self, name: Token, a: Any, b: Any) -> Any:
         return (str(name), a, b)
 
-    def sizes(self, *items: Any) -> tuple[Any, ...]:
-        return items
-
-    def type(self, dtype: Token, sizes: tuple[Any, ...] | None) -> tuple[Token, tuple[Any, ...]]:
-        return dtype, sizes or ()
-
-    def types(self, *items: Any) -> tuple[Any, ...]:
-        return items
+    def type(self, dtype: Token, sizes: list[Any] | None) -> tuple[Token, list[Any]]:
+        return dtype, sizes or []
 
     def symbol(self, name: Token, lo: Token, hi: Token) -> Symbol:
+        if name in _WORDS:
+            raise self.error(name, f"'{name}' is a literal, expected another name for a symbol")
+        if int(lo) > int(hi):
+            raise self.error(name, f"symbol {name} in {lo}..{hi} has no value, expected {hi}..{lo}")
         return Symbol(str(name), int(lo), int(hi))
 
     def symbols(self, *items: Symbol) -> tuple[Symbol, ...]:
         return items
 
     def input(self, kind: Token | None, name: Token, type: Any, target: Token | None) -> tuple[Any, ...]:
-        return str(kind or "input"), name[1:], type, unquote(target) if target else "", name.line
+        return str(kind or "input"), str(name[1:]), type, unquote(target) if target else "", name.line
 
     def inputs(self, *items: Any) -> tuple[Any, ...]:
         return tuple(i for i in items if i is not None)
@@ -77,21 +77,18 @@ class _Builder(Transformer[Token, Any]):
 
     def named_literal(self, t: Token) -> Operand:
         if t not in _WORDS:
-            raise ParseError(f"'{t}' is no operand, expected a value such as %{t}, a number or None",
-                             place=f"{self.file}:{t.line}")  # fmt: skip
+            message = f"'{t}' is no operand, expected a value such as %{t}, a number or None"
+            raise self.error(t, message)
         value = _WORDS[t]
         return None if value is None else Literal(value)
 
-    def negative_literal(self, t: Token) -> Operand:
+    def negative_literal(self, sign: Token, t: Token) -> Operand:
         if t.type == "NAME" and t not in ("inf", "nan"):
-            raise ParseError(f"'-{t}' is no operand, expected a number", place=f"{self.file}:{t.line}")
+            raise self.error(sign, f"'-{t}' is no operand, expected a number")
         return Literal(-int(t) if t.type == "INT" else -float(t))
 
-    def variadic(self, items: tuple[Operand, ...] | None) -> Operand:
-        return items or ()
-
-    def operands(self, *items: Operand) -> tuple[Operand, ...]:
-        return items
+    def variadic(self, items: list[Operand] | None) -> Operand:
+        return tuple(items or ())
 
     def update(self, target: Token, value: Token) -> Update:
         return Update(str(target[1:]), str(value[1:]))
@@ -99,41 +96,27 @@ class _Builder(Transformer[Token, Any]):
     def updates(self, *items: Update) -> tuple[Update, ...]:
         return items
 
-    def floating(self, t: Token) -> float:
-        return float(t)
-
-    def negative_floating(self, t: Token) -> float:
-        return -float(t)
-
     def string(self, t: Token) -> str:
         return unquote(t)
 
-    def items(self, *items: Any) -> tuple[Any, ...]:
-        return items
-
-    def items_(self, items: tuple[Any, ...] | None) -> list[Any]:
-        return list(items or ())
+    def list_(self, items: list[Any] | None) -> list[Any]:
+        return items or []
 
     def attribute(self, name: Token, value: Any) -> tuple[str, Any]:
         return str(name), value
 
-    def attributes(self, *items: Any) -> tuple[Any, ...]:
-        return items
-
-    def results(self, *items: Token) -> tuple[Token, ...]:
-        return items
-
     def node(
         self, results: Any, op: Token, operands: Any, attributes: Any, types: Any, file: Any, line: Any
     ) -> tuple[Any, ...]:
-        return results, op, operands or (), attributes or (), types, (unquote(file), int(line)) if file else None
+        place = (unquote(file), int(line)) if file else None
+        return results, str(op), tuple(operands or ()), attributes or (), types, place
 
     def graph(self, name: Token, symbols: Any, inputs: Any, outputs: Any, updates: Any, *nodes: Any) -> tuple[Any, ...]:
-        return name, symbols or (), inputs or (), outputs or (), updates or (), nodes
+        return name, symbols or (), inputs or (), tuple(outputs or ()), updates or (), nodes
 
     def start(self, version: Token | None, graph: Any) -> Any:
         if version is not None and int(version) != FORMAT_VERSION:
-            raise ParseError(f"format version {version}, expected {FORMAT_VERSION}", place=f"{self.file}:1")
+            raise self.error(version, f"format version {version}, expected {FORMAT_VERSION}")
         return graph
 
 
@@ -145,6 +128,8 @@ class _Resolver:
     def size(self, raw: Any, line: int) -> SizeLike:
         if isinstance(raw, int):
             return raw
+        if isinstance(raw, float):
+            raise ParseError(f"size {raw}, expected an integer", place=f"{self.file}:{line}")
         if isinstance(raw, _Word):
             if raw not in self.symbols:
                 known = ", ".join(self.symbols) or "none is declared"
@@ -183,8 +168,6 @@ class _Resolver:
         if isinstance(raw, list):
             return tuple(self.attribute(r, line) for r in raw)
         if isinstance(raw, tuple):
-            if raw[0] == "neg" and raw[1] == "inf":
-                return -float("inf")
             return self.size(raw, line)
         if isinstance(raw, _Word):
             return self.symbols[raw] if raw in self.symbols else _WORDS.get(raw, str(raw))
@@ -204,7 +187,7 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         VerifyError: the program breaks a rule; the place is the line of the offending node.
     """
     ops = builtin_ops() if ops is None else ops
-    name, symbols, raw_inputs, outputs, updates, raw_nodes = parse("graph", _Builder(file), text, file)
+    name, symbols, raw_inputs, outputs, updates, raw_nodes = parse("graph", _Builder, text, file)
     resolver = _Resolver(file, symbols)
     lines = text.splitlines()
 
@@ -224,6 +207,9 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         line = results[0].line
         stated = tuple(map(resolver.type, raw_types))
         attributes = tuple((k, resolver.attribute(v, line)) for k, v in raw_attributes)
+        twice = [k for i, (k, _) in enumerate(attributes) if k in dict(attributes[:i])]
+        if twice:
+            raise ParseError(f"attribute {twice[0]} stands twice, expected once", place=f"{file}:{line}")
         names = tuple(str(r[1:]) for r in results)
         where = Location(*location) if location else Location(file, line)
         node = Node(str(op), operands, attributes, names, stated, where)
@@ -249,11 +235,10 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
             raise place(error, line) from None
         nodes.append(node)
     graph = Graph(str(name), tuple(inputs), tuple(nodes), outputs, updates, symbols)
-    if updates or any(o not in types for o in outputs if isinstance(o, str)):
-        try:
-            verify_graph(graph, ops)
-        except VerifyError as error:
-            raise error.at(f"{file}:{name.line}") from None
+    try:
+        verify_results(graph, types)
+    except VerifyError as error:
+        raise place(error, name.line) from None
     return graph
 
 
@@ -269,12 +254,12 @@ def operand_text(o: Operand) -> str:
     return str(o)
 
 
-def attr_text(v: Any) -> str:
-    """Return an attribute value as the text form writes it."""
+def attr_text(v: Any, symbols: frozenset[str] = frozenset()) -> str:
+    """Return an attribute value as the text form writes it; a string that reads as one of ``symbols`` is quoted."""
     if isinstance(v, tuple):
-        return f"[{', '.join(map(attr_text, v))}]"
+        return f"[{', '.join(attr_text(i, symbols) for i in v)}]"
     if isinstance(v, str):
-        return literal_text(v) if v not in _WORDS else f'"{v}"'
+        return quote(v) if v in _WORDS or v in symbols else literal_text(v)
     if isinstance(v, Size):
         return str(v)
     return repr(v)
@@ -282,18 +267,18 @@ def attr_text(v: Any) -> str:
 
 def _input_text(i: Input) -> str:
     kind = "" if i.kind == "input" else f"{i.kind} "
-    target = f' @"{i.target}"' if i.target else ""
+    target = f" @{quote(i.target)}" if i.target else ""
     return f"{kind}%{i.name}: {i.type}{target}"
 
 
-def node_text(node: Node) -> tuple[str, str]:
-    """Return the left part of a node's line and its types; the operator, operands, attributes and result names."""
+def node_text(node: Node, symbols: frozenset[str] = frozenset()) -> tuple[str, str]:
+    """Return the left part of a node's line and its types; ``symbols`` are the names of the graph's symbols."""
     operands = list(node.operands)
     while operands and operands[-1] is None:
         operands.pop()
     text = f"{', '.join(f'%{r}' for r in node.results)} = {node.op}({', '.join(map(operand_text, operands))})"
     if node.attrs:
-        text += " {" + ", ".join(f"{k} = {attr_text(v)}" for k, v in node.attrs) + "}"
+        text += " {" + ", ".join(f"{k} = {attr_text(v, symbols)}" for k, v in node.attrs) + "}"
     return text, ", ".join(map(str, node.types))
 
 
@@ -313,11 +298,12 @@ def print_graph(graph: Graph, locations: bool = False) -> str:
         rows = [head + one_line + tail]
     else:
         rows = [head, *(f"    {_input_text(i)}," for i in graph.inputs), tail]
-    bodies = [node_text(n) for n in graph.nodes]
+    names = frozenset(s.name for s in graph.symbols)
+    bodies = [node_text(n, names) for n in graph.nodes]
     width = min(max((len(left) for left, _ in bodies), default=0), 88)
     for node, (left, types) in zip(graph.nodes, bodies, strict=True):
         place = ""
         if locations and node.location:
-            place = f' @"{node.location.file}":{node.location.line}'
+            place = f" @{quote(node.location.file)}:{node.location.line}"
         rows.append(f"  {left:<{width}} : {types}{place}")
     return "\n".join([f"drt {FORMAT_VERSION}", *rows, "}", ""])
