@@ -195,12 +195,13 @@ class _Writer:
             return self._value(self.env[name])
         operand = self.operands.get(name)
         if isinstance(operand, Literal):
+            text, level = self._value(operand.value)
             if self.numbers:
-                return number_text(operand.value), 7 if _is_negative(operand.value) else _ATOM
+                return text, level
             dtype = self.params[name].dtype
             dtype = self.env.get(dtype, dtype)
             where = f", device={self.first}.device" if self.first else ""
-            return f"torch.full((), {number_text(operand.value)}, dtype={TORCH_DTYPES[dtype]}{where})", _ATOM
+            return f"torch.full((), {text}, dtype={TORCH_DTYPES[dtype]}{where})", _ATOM
         if isinstance(operand, tuple):
             return f"[{', '.join(self.names[o] for o in operand if isinstance(o, str))}]", _ATOM
         if operand is None:
@@ -244,8 +245,8 @@ def number_text(value: bool | int | float | None) -> str:
     return repr(value)
 
 
-def size_text(size: SizeLike, symbols: Mapping[str, str]) -> str:
-    """Return Python text of a size, given Python text of its symbols."""
+def size_text(size: SizeLike | str, symbols: Mapping[str, str]) -> str:
+    """Return Python text of a size (or of its text), given Python text of its symbols."""
     return re.sub(r"[A-Za-z_]\w*", lambda m: symbols.get(m.group(), m.group()), str(size))
 
 
@@ -296,7 +297,7 @@ def _probe(operand: Any) -> Any:
     if isinstance(operand, TensorType):
         return torch.empty(operand.shape, dtype=TORCH_DTYPES[operand.dtype], device="meta")
     if isinstance(operand, Literal):
-        return operand.value
+        return 2 if isinstance(operand.value, Size) else operand.value
     return tuple(map(_probe, operand)) if isinstance(operand, tuple) else operand
 
 
@@ -312,7 +313,11 @@ def _opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Map
 
     def text(item: Any) -> str:
         if isinstance(item, str):
-            return _operand_text(node.operands[int(item[1:])], names) if re.fullmatch(r"\$\d+", item) else repr(item)
+            return (
+                _operand_text(node.operands[int(item[1:])], names, symbols)
+                if re.fullmatch(r"\$\d+", item)
+                else repr(item)
+            )
         if isinstance(item, list):
             return f"[{', '.join(map(text, item))}]"
         if isinstance(item, dict):
@@ -321,7 +326,7 @@ def _opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Map
                 return str(TORCH_DTYPES[value])
             if key == "$device":
                 return where or f'torch.device("{value}")'
-            return f"torch.{value}" if key == "$torch" else size_text(_IntText(value), symbols)
+            return f"torch.{value}" if key == "$torch" else size_text(value, symbols)
         return number_text(item)
 
     args, kwargs = json.loads(str(node.attributes["arguments"]))
@@ -329,16 +334,13 @@ def _opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Map
     return f"torch.ops.{_opaque_target(node)}({', '.join(inside)})"
 
 
-def _operand_text(operand: Operand, names: Mapping[str, str]) -> str:
+def _operand_text(operand: Operand, names: Mapping[str, str], symbols: Mapping[str, str]) -> str:
     if isinstance(operand, str):
         return names[operand]
     if isinstance(operand, Literal):
-        return number_text(operand.value)
-    return "None" if operand is None else f"[{', '.join(_operand_text(o, names) for o in operand)}]"
-
-
-class _IntText(str):
-    """The text of a size, as it stands in JSON."""
+        value = operand.value
+        return size_text(value, symbols) if isinstance(value, Size) else number_text(value)
+    return "None" if operand is None else f"[{', '.join(_operand_text(o, names, symbols) for o in operand)}]"
 
 
 def _opaque_target(node: Node) -> str:
@@ -466,7 +468,7 @@ def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
             scope.add(r)
         lines += render_node(node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.")
     lines += [f"{scope.names[u.target]}.copy_({scope.names[u.value]})" for u in graph.updates]
-    texts = [_operand_text(o, scope.names) for o in graph.outputs]
+    texts = [_operand_text(o, scope.names, symbols) for o in graph.outputs]
     lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
     return lines
 

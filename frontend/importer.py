@@ -299,7 +299,8 @@ class Importer:
             values = list(_values(call.arguments))
             env = dict(zip([n for n in traced.graph.nodes if n.op == "placeholder"], values, strict=True))
             before.watch()
-            returned = self.run(traced.graph, env, prefix=f"{names[0]}_", last=names[0])
+            stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
+            returned = self.run(traced.graph, env, prefix=f"{stem}_", last=names[0])
             if len(self.unknown) != before.n_unknown or self.unknown != before.unknown:
                 inner = next(t for t, c in self.unknown.items() if before.unknown.get(t) != c)
                 before.restore()

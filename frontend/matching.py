@@ -249,7 +249,7 @@ class _Matcher:
             return items
         if value is None or isinstance(value, Value):
             return value
-        if isinstance(value, (bool, int, float)):
+        if isinstance(value, (bool, int, float, Size)):
             return Literal(value)
         raise Mismatch(f"{name} is {_show(value)}, expected a tensor or a number")
 
@@ -458,7 +458,7 @@ def result_dtype(operands: Iterable[Bound]) -> str:
             at = 0 if v.type.rank else 1
             ranks[at] = v.type.dtype if ranks[at] is None else promote(ranks[at], v.type.dtype)  # type: ignore[arg-type]
         if isinstance(o, Literal):
-            kind = "bool" if isinstance(o.value, bool) else "i64" if isinstance(o.value, int) else DEFAULT_FLOAT
+            kind = "bool" if isinstance(o.value, bool) else DEFAULT_FLOAT if isinstance(o.value, float) else "i64"
             ranks[2] = kind if ranks[2] is None else promote(ranks[2], kind)
     result: str | None = None
     for lower in ranks:

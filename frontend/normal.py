@@ -212,6 +212,62 @@ def _meshgrid(b: Importer, call: AtenCall, expected: Types, used: set[int], name
     return results
 
 
+def _einsum(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Sequence[Any] | None:
+    """A sum of products over labels, as matrix products of pairs, left to right."""
+    equation, tensors = str(call.arguments["equation"]).replace(" ", ""), list(call.arguments["tensors"])
+    left, arrow, output = equation.partition("->")
+    inputs = left.split(",")
+    if "." in equation or any(len(set(i)) != len(i) for i in inputs) or len(set(output)) != len(output):
+        return None  # ellipses and diagonals: PyTorch's decomposition has them
+    if not arrow:
+        output = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    sizes = {c: s for labels, t in zip(inputs, tensors, strict=True) for c, s in zip(labels, t.type.shape, strict=True)}
+    if any(sizes[c] != s for i, t in zip(inputs, tensors, strict=True) for c, s in zip(i, t.type.shape, strict=True)):
+        return None  # a label of size 1 that broadcasts
+
+    def shaped(x: Any, groups: Sequence[str], labels: str) -> Any:
+        """Return ``x`` with its axes in the order of ``groups``, each group as one axis."""
+        order = "".join(groups)
+        if order != labels:
+            x = b.build("aten.permute.default", x, tuple(labels.index(c) for c in order), stem=names[0])
+        shape = tuple(_product(sizes[c] for c in g) for g in groups)
+        return x if shape == x.type.shape else b.build("aten.view.default", x, shape, stem=names[0])
+
+    def reduced(x: Any, labels: str, kept: set[str]) -> tuple[Any, str]:
+        axes = tuple(i for i, c in enumerate(labels) if c not in kept)
+        if axes:
+            x = b.build("aten.sum.dim_IntList", x, axes, stem=names[0])
+        return x, "".join(c for c in labels if c in kept)
+
+    x, labels = tensors[0], inputs[0]
+    for k, (y, other) in enumerate(zip(tensors[1:], inputs[1:], strict=True)):
+        later = set(output).union(*inputs[k + 2 :])
+        x, labels = reduced(x, labels, later | set(other))
+        y, other = reduced(y, other, later | set(labels))
+        batch = [c for c in labels if c in other and c in later]
+        inner = "".join(c for c in labels if c in other and c not in later)
+        rows, columns = "".join(c for c in labels if c not in other), "".join(c for c in other if c not in labels)
+        if not inner and not rows and not columns:
+            x = b.build("aten.mul.Tensor", x, shaped(y, list(labels), other), stem=names[0])
+            continue
+        x = shaped(x, [*batch, rows, inner], labels)
+        y = shaped(y, [*batch, inner, columns], other)
+        x = b.build("aten.matmul.default", x, y, stem=names[0])
+        labels = "".join([*batch, rows, columns])
+        shape = tuple(sizes[c] for c in labels)
+        if shape != x.type.shape:
+            x = b.build("aten.view.default", x, shape, stem=names[0])
+    x, labels = reduced(x, labels, set(output))
+    return [shaped(x, list(output), labels)]
+
+
+def _product(values: Any) -> Any:
+    total: Any = 1
+    for v in values:
+        total = total * v
+    return total
+
+
 # -- factories --------------------------------------------------------------------------------------------------------------
 
 
@@ -346,6 +402,7 @@ def _table() -> dict[str, Rule]:
     put(_pieces(_tensor_split), "tensor_split.sections tensor_split.indices")
     put(_unbind, "unbind.int unbind_copy.int")
     put(_broadcast_tensors, "broadcast_tensors")
+    put(_einsum, "einsum")
     put(_meshgrid, "meshgrid meshgrid.indexing")
     put(_constant(0), "zeros zeros_like new_zeros empty new_empty empty_like")
     put(_constant(1), "ones ones_like new_ones")
