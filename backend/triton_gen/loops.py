@@ -1,0 +1,563 @@
+"""Loop nests over rows and columns: elementwise fragments, and reductions with everything that depends on them.
+
+Every output element lies in one *row*; all folds of a fragment run over the *columns* of a row.  Rows and columns are flat
+indices: what the axes of the tensors are is the business of the coordinates.  One analysis finds rows and columns; the
+strategies that write it differ in how a program walks the columns:
+
+* ``flat``: no folds; a block of consecutive elements.
+* ``tile``: no folds; a two-dimensional block, where some input is contiguous along another axis than the output.
+* ``rows``: a block holds whole rows; every input is read once.
+* ``loop``: a program walks its rows in chunks, once for each level of folds that depend on each other.
+* ``split``: few long rows; each level is a launch of its own whose programs share a row and leave partial results, which
+  the next launch combines in a fixed order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+
+from ...ir import SizeLike, Unsupported
+from ...ir.opdef import Reduce
+from ...ir.typesys import is_float
+from .coords import Space
+from .kernel import Assembly, Launch, Sizes, new_names, product, size_text
+from .pull import Coordinates, Program, Pull, Site
+from .writer import LEVELS, TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
+
+#: The neutral element of each combiner, as text.
+IDENTITY = {"sum": "0", "prod": "1", "max": 'float("-inf")', "min": 'float("inf")', "any": "0", "all": "1",
+            "argmax": 'float("-inf")', "argmin": 'float("inf")'}  # fmt: skip
+
+_INTEGER_ENDS = {"i64": (-(2**63), 2**63 - 1), "i32": (-(2**31), 2**31 - 1), "i8": (-128, 127), "u8": (0, 255)}
+
+#: Elements of one row that a block may hold in registers.
+MAX_BLOCK = 65536
+
+
+@attrs.frozen
+class Domain:
+    """Rows and columns of a fragment.
+
+    Attributes:
+        shape: the shape that rows and columns together index.
+        row_axes: axes of ``shape`` that make up the rows, in order; the others are the columns.
+        outputs: output name -> "full" or "row".
+        levels: the folds by level: those of one level depend on earlier levels only.
+    """
+
+    shape: tuple[SizeLike, ...]
+    row_axes: tuple[int, ...]
+    outputs: dict[str, str] = attrs.field(factory=dict)
+    levels: tuple[tuple[Site, ...], ...] = ()
+
+    @property
+    def rows(self) -> SizeLike:
+        """Number of rows."""
+        return product(self.shape[a] for a in self.row_axes)
+
+    @property
+    def column_axes(self) -> tuple[int, ...]:
+        """Axes that make up the columns."""
+        return tuple(a for a in range(len(self.shape)) if a not in self.row_axes)
+
+    @property
+    def columns(self) -> SizeLike:
+        """Number of columns."""
+        return product(self.shape[a] for a in self.column_axes)
+
+    def coordinates(self, space: Space, row: SizeLike, column: SizeLike) -> Coordinates:
+        """Return the coordinates in ``shape`` of an element."""
+        out: list[SizeLike] = [0] * len(self.shape)
+        for axes, flat in ((self.row_axes, row), (self.column_axes, column)):
+            for a, c in zip(axes, space.unravel(flat, [self.shape[a] for a in axes]), strict=True):
+                out[a] = c
+        return tuple(out)
+
+
+@attrs.frozen
+class Strategy:
+    """How one variant walks the domain; block sizes are elements, 0 for a whole row."""
+
+    kind: str
+    block_rows: int
+    block_columns: int
+    num_warps: int
+    splits: int = 1
+
+    @property
+    def label(self) -> str:
+        """The variant's name."""
+        columns = self.block_columns or "all"
+        text = {"flat": f"flat {columns}", "split": f"split {self.splits} {self.block_rows}x{columns}"}.get(
+            self.kind, f"{self.kind} {self.block_rows}x{columns}"
+        )
+        return f"{text} w{self.num_warps}"
+
+
+class _Found(Exception):
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+
+def find_domain(program: Program) -> Domain:
+    """Return rows and columns of a fragment.
+
+    Raises:
+        Unsupported: the fragment's folds do not share rows and columns, or an output fits neither.
+    """
+    graph = program.graph
+    outputs = [o for o in graph.outputs if isinstance(o, str)]
+    root = _first_site(program, outputs)
+    if root is None:
+        shape = max((graph.types[o].shape for o in outputs), key=len)
+        numel = product(shape)
+        for o in outputs:
+            if product(graph.types[o].shape) != numel:
+                raise Unsupported("outputs of different sizes in one loop nest")
+        return Domain(shape, (), dict.fromkeys(outputs, "full"))
+    domain = _domain_of(program, root)
+    kinds = {}
+    for o in outputs:
+        n = product(graph.types[o].shape)
+        whole = graph.types[o].shape == domain.shape or n == domain.rows * domain.columns
+        if whole and not (n == domain.rows and graph.types[o].shape != domain.shape):
+            kinds[o] = "full"
+        elif n == domain.rows:
+            kinds[o] = "row"
+        else:
+            raise Unsupported(f"output {o} is neither one number for each row nor one for each element")
+    domain = attrs.evolve(domain, outputs=kinds)
+    return _levelled(program, domain)
+
+
+def _first_site(program: Program, outputs: Sequence[str]) -> Site | None:
+    def stop(site: Site) -> Val:
+        raise _Found(site)
+
+    for o in outputs:
+        space = Space()
+        pull = Pull(program, Writer(space, new_names(program.graph)), stop)
+        shape = program.types[o].shape
+        try:
+            pull.value(o, tuple(0 if n == 1 else space.axis(f"i{k}", n) for k, n in enumerate(shape)))
+        except _Found as found:
+            return found.site
+    return None
+
+
+def _domain_of(program: Program, site: Site) -> Domain:
+    body = program.ops[site.node.op].body
+    if isinstance(body, Reduce):
+        shape, axes, _ = program.reduction(site.node, body)
+        return Domain(shape, tuple(i for i in range(len(shape)) if i not in axes))
+    result = site.node.types[0].shape
+    return Domain((*result, *site.ranges), tuple(range(len(result))))
+
+
+def _levelled(program: Program, domain: Domain) -> Domain:
+    """Trace every output once: check that all folds live on the domain, and order them by dependence."""
+    space = Space()
+    w = Writer(space, new_names(program.graph))
+    row = 0 if domain.rows == 1 else space.axis("row", domain.rows)
+    column = space.axis("col", domain.columns)
+    level_of: dict[tuple[object, ...], int] = {}
+    sites: dict[tuple[object, ...], Site] = {}
+    depth: list[int] = []
+
+    def visit(site: Site) -> Val:
+        check_site(program, domain, space, site, row)
+        if site.key not in level_of:
+            depth.append(0)
+            site.body(pull, space.unravel(column, site.ranges), ())
+            level_of[site.key] = depth.pop()
+            sites[site.key] = site
+        if depth:
+            depth[-1] = max(depth[-1], level_of[site.key] + 1)
+        return Val(f"fold{len(level_of)}", held_dtype(site.dtype), frozenset({"row"} if row != 0 else ()))
+
+    pull = Pull(program, w, visit)
+    for o, kind in domain.outputs.items():
+        pull.value(o, output_coordinates(program, domain, space, o, kind, row, column))
+    count = max(level_of.values(), default=-1) + 1
+    levels = tuple(tuple(sites[k] for k, v in level_of.items() if v == n) for n in range(count))
+    return attrs.evolve(domain, levels=levels)
+
+
+def check_site(program: Program, domain: Domain, space: Space, site: Site, row: SizeLike) -> None:
+    """Raise Unsupported unless ``site`` folds the columns of row ``row``."""
+    if product(site.ranges) != domain.columns:
+        raise Unsupported("folds over different ranges")
+    shape = site.node.types[0].shape
+    kept = shape if len(shape) == len(site.coordinates) else tuple(
+        n for i, n in enumerate(shape) if i not in _axes(program, site)
+    )
+    if space.ravel(site.coordinates, kept) != row:
+        raise Unsupported("a fold is wanted at other rows than its neighbours")
+    if product(kept) != domain.rows:
+        raise Unsupported("folds with different rows")
+
+
+def _axes(program: Program, site: Site) -> tuple[int, ...]:
+    body = program.ops[site.node.op].body
+    assert isinstance(body, Reduce)
+    return program.reduction(site.node, body)[1]
+
+
+def output_coordinates(
+    program: Program, domain: Domain, space: Space, name: str, kind: str, row: SizeLike, column: SizeLike
+) -> Coordinates:
+    """Return the coordinates of output ``name`` for an element of the domain."""
+    shape = program.types[name].shape
+    if kind == "row":
+        return space.unravel(row, shape)
+    at = domain.coordinates(space, row, column)
+    if shape == domain.shape:
+        return at
+    return space.unravel(space.ravel(at, domain.shape), shape)
+
+
+def held_dtype(dtype: str) -> str:
+    """Return the type that values of ``dtype`` are computed in."""
+    return "f32" if dtype in ("bf16", "f16") else dtype
+
+
+class LoopWriter:
+    """Writes one variant of a loop nest.
+
+    Args:
+        program: the fragment in primitives.
+        domain: its rows and columns.
+        strategy: how to walk them.
+        assembly: receives the kernels.
+    """
+
+    def __init__(self, program: Program, domain: Domain, strategy: Strategy, assembly: Assembly) -> None:
+        self.program = program
+        self.domain = domain
+        self.s = strategy
+        self.assembly = assembly
+        self.sizes: Sizes = assembly.sizes
+        self.rank = 1 if strategy.block_rows == 1 else 2
+        self.wide = any(
+            self.sizes.hint(t.numel) * 1 >= 2**31 for t in program.types.values()
+        ) or self.sizes.hint(domain.rows * domain.columns) >= 2**31  # fmt: skip
+
+    def write(self) -> None:
+        """Write all kernels of the variant."""
+        if self.s.kind == "split":
+            self._write_split()
+        else:
+            self._write_single()
+
+    # -- one kernel ---------------------------------------------------------------------------------------------------
+    def _start(self, grid_axis: int = 0) -> None:
+        d, s = self.domain, self.s
+        self.space = Space()
+        self.w = Writer(self.space, new_names(self.program.graph))
+        self.w.names.taken |= {"row", "col", "start", "BLOCK_ROWS", "BLOCK_COLS", "CHUNK"}
+        self.row: SizeLike = 0
+        self.values: dict[tuple[object, ...], Val] = {}
+        self.pull = Pull(self.program, self.w, self._fold)
+        self.constants: dict[str, str] = {}
+        self.has_rows = d.rows != 1
+        if self.has_rows:
+            self.row = self.space.axis("row", d.rows)
+            pid = f"tl.program_id({grid_axis})" + (".to(tl.int64)" if self.wide else "")
+            if self.rank == 1:
+                self.w.lines.append(f"row = {pid}")
+            else:
+                self.w.lines.append(f"row = {pid} * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]")
+                self.constants["BLOCK_ROWS"] = str(s.block_rows)
+                self.w.masks["row"] = "row_mask"
+                self.w.lines.append(f"row_mask = row < {size_text(d.rows, 1)}")
+
+    def _columns(self, start: str) -> list[str]:
+        """Return the statements that set ``col`` and its mask."""
+        arange = "tl.arange(0, BLOCK_COLS)" + ("[None, :]" if self.rank == 2 else "")
+        columns = self.domain.columns
+        self.column = self.space.axis("col", columns)
+        self.w.masks["col"] = "col_mask"
+        return [f"col = {start}{arange}", f"col_mask = col < {size_text(columns, 1)}"]
+
+    def _write_single(self) -> None:
+        d, s = self.domain, self.s
+        self._start(1 if s.kind == "tile" else 0)
+        columns = size_text(d.columns)
+        grid: tuple[str, ...]
+        if s.kind in ("flat", "tile"):
+            pid = "tl.program_id(0)" + (".to(tl.int64)" if self.wide else "")
+            self.w.lines.extend(self._columns(f"{pid} * BLOCK_COLS + "))
+            self.constants["BLOCK_COLS"] = str(s.block_columns)
+            self._outputs("full")
+            grid = (f"triton.cdiv({columns}, {s.block_columns})",)
+            if s.kind == "tile":
+                grid = (*grid, f"triton.cdiv({size_text(d.rows)}, {s.block_rows})")
+        else:
+            rows = size_text(d.rows)
+            grid = (rows if self.rank == 1 else f"triton.cdiv({rows}, {s.block_rows})",)
+            if s.kind == "rows":
+                self.w.lines.extend(self._columns(""))
+                self.constants["BLOCK_COLS"] = f"triton.next_power_of_2({columns})"
+                self._outputs("full")
+                self._outputs("row")
+            else:
+                self.constants["BLOCK_COLS"] = str(s.block_columns)
+                self._passes(size_text(d.columns, 1))
+        self.assembly.launches.append(Launch(self.w, grid, self.constants, {"num_warps": s.num_warps}))
+
+    def _outputs(self, kind: str) -> None:
+        for o, k in self.domain.outputs.items():
+            if k == kind:
+                self._store(o, k)
+
+    def _store(self, name: str, kind: str) -> None:
+        column = self.column if kind == "full" else 0
+        at = output_coordinates(self.program, self.domain, self.space, name, kind, self.row, column)
+        t = self.program.types[name]
+        val = self.pull.value(name, at)
+        self.w.store(name, self.space.ravel(at, t.shape), val, t.dtype)
+
+    # -- folds --------------------------------------------------------------------------------------------------------
+    def _fold(self, site: Site) -> Val:
+        check_site(self.program, self.domain, self.space, site, self.row)
+        if site.key in self.values:
+            return self.values[site.key]
+        if self.s.kind != "rows":
+            raise Unsupported("a fold before its level")
+        val = self._reduced(site, self._term(site))
+        self.values[site.key] = val
+        return val
+
+    def _term(self, site: Site) -> Val:
+        """Return the folded term on the current tile, with neutral elements outside the row."""
+        v = site.body(self.pull, self.space.unravel(self.column, site.ranges), ())
+        v = self._prepared(site, v)
+        neutral = self._neutral(site, v.dtype)
+        if site.combiner == "sum" and v.zero_outside and "col" in v.axes:
+            return v
+        text = f"tl.where(col_mask, {v.text}, {neutral})"
+        return self.w.assign(f"{site.node.results[0]}_terms", Val(text, v.dtype, v.axes | {"col"}))
+
+    def _prepared(self, site: Site, v: Val) -> Val:
+        v = computing(v)
+        if site.combiner in ("any", "all"):
+            return convert(convert(v, "bool"), "i32")
+        if site.combiner in ("sum", "prod"):
+            held = held_dtype(site.dtype)
+            return convert(v, held) if v.literal is None else Val(convert(v, held).text, held)
+        if v.dtype == "bool":
+            return convert(v, "i32")
+        return v if v.literal is None else Val(v.text, held_dtype(site.dtype))
+
+    def _neutral(self, site: Site, dtype: str) -> str:
+        text = IDENTITY[site.combiner]
+        if is_float(dtype):
+            return text if text.startswith("float") else text + ".0"
+        if text.startswith("float"):
+            lo, hi = _INTEGER_ENDS[dtype]
+            return str(lo if "-inf" in text else hi)
+        return text
+
+    def _reduced(self, site: Site, terms: Val) -> Val:
+        """Fold a tile along its columns."""
+        axes = terms.axes - {"col"}
+        axis = self.rank - 1
+        tail = "[:, None]" if self.rank == 2 else ""
+        wish = site.node.results[0]
+        t = self.w.assign("terms", terms).text
+
+        def named(text: str, dtype: str, name: str = wish) -> Val:
+            return self.w.assign(name, Val(text + tail, dtype, axes))
+
+        match site.combiner:
+            case "sum":
+                return named(f"tl.sum({t}, axis={axis})", terms.dtype)
+            case "max" | "min" if not is_float(terms.dtype):
+                return named(f"tl.{site.combiner}({t}, axis={axis})", terms.dtype)
+            case "max" | "min":
+                plain = named(f"tl.{site.combiner}({t}, axis={axis})", terms.dtype)
+                if self._nan_shows_anyway(site):
+                    return plain
+                # tl.max and tl.min pass over NaN; PyTorch returns it.
+                nan = named(f"tl.max(({t} != {t}).to(tl.int32), axis={axis})", "i32", "has_nan")
+                return self.w.assign(
+                    wish, Val(f'tl.where({nan.text} != 0, float("nan"), {plain.text})', terms.dtype, axes)
+                )
+            case "any":
+                return self._flag(named(f"tl.max({t}, axis={axis})", "i32", "hit"))
+            case "all":
+                return self._flag(named(f"tl.min({t}, axis={axis})", "i32", "hit"))
+            case "prod":
+                fn = f"{self.assembly.entry}_multiply"
+                self.assembly.helpers[fn] = f"@triton.jit\ndef {fn}(a, b):\n    return a * b"
+                return named(f"tl.reduce({t}, {axis}, {fn})", terms.dtype)
+            case "argmax" | "argmin":
+                best = named(f"tl.{site.combiner}({t}, axis={axis}, tie_break_left=True)", "i32")
+                if is_float(terms.dtype):
+                    nan = self.w.assign("is_nan", Val(f"({t} != {t}).to(tl.int32)", "i32", terms.axes))
+                    any_nan = named(f"tl.max({nan.text}, axis={axis})", "i32", "has_nan")
+                    first = named(f"tl.argmax({nan.text}, axis={axis}, tie_break_left=True)", "i32", "first_nan")
+                    best = self.w.assign(
+                        wish, Val(f"tl.where({any_nan.text} != 0, {first.text}, {best.text})", "i32", axes)
+                    )
+                return convert(best, "i64")
+        raise Unsupported(f"combiner {site.combiner}")
+
+    def _flag(self, v: Val) -> Val:
+        return Val(f"{v.text} != 0", "bool", v.axes, LEVELS["!="])
+
+    def _nan_shows_anyway(self, site: Site) -> bool:
+        """Whether the maximum only shifts an exponential: a NaN then reaches the result through the sum."""
+        users = self.program.graph.users[site.node.results[0]]
+        if site.node.results[0] in self.program.graph.outputs:
+            return False
+        folded = list(site.node.uses())
+        for user in users:
+            if user.op == "sub" and user.operands[0] in folded:
+                continue
+            return False
+        return bool(users)
+
+    # -- chunks -------------------------------------------------------------------------------------------------------
+    def _passes(self, stop: str) -> None:
+        """Walk the columns once for each level, and once more for the outputs that need them."""
+        for level in self.domain.levels:
+            self._chunk_pass(level, "0", stop)
+        if any(k == "full" for k in self.domain.outputs.values()):
+            self.w.open({"col"})
+            lines = self._columns("start + ")
+            self._outputs("full")
+            self.w.close(f"for start in range(0, {stop}, BLOCK_COLS):", lines)
+        self._outputs("row")
+
+    def _chunk_pass(self, sites: Sequence[Site], start: str, stop: str) -> list[Val]:
+        """Write one loop over columns ``start..stop`` that folds ``sites``; their values are known afterwards."""
+        shape = "[BLOCK_COLS]" if self.rank == 1 else "[BLOCK_ROWS, BLOCK_COLS]"
+        outer = self.w.lines
+        self.w.open({"col"})
+        head = self._columns("start + ")
+        finals: list[tuple[Site, Val, Val | None]] = []
+        updates: list[str] = []
+        for site in sites:
+            terms = self._term(site)
+            acc = self.w.names.fresh(f"{site.node.results[0]}_acc")
+            dtype = TRITON_DTYPES[terms.dtype]
+            held = Val(acc, terms.dtype, frozenset({"row", "col"} if self.has_rows else {"col"}))
+            outer.append(f"{acc} = tl.full({shape}, {self._neutral(site, terms.dtype)}, {dtype})")
+            if site.combiner in ("argmax", "argmin"):
+                index = self.w.names.fresh(f"{acc}_index")
+                outer.append(f"{index} = tl.full({shape}, {2**31 - 1}, tl.int32)")
+                sign = ">" if site.combiner == "argmax" else "<"
+                t = self.w.assign("terms", terms).text
+                better = self.w.names.fresh("better")
+                nan = f" | (({t} != {t}) & ({acc} == {acc}))" if is_float(terms.dtype) else ""
+                # An untouched lane takes its first element even if that is the neutral one.
+                updates += [
+                    f"{better} = (({t} {sign} {acc}){nan} | ({index} == {2**31 - 1})) & col_mask",
+                    f"{acc} = tl.where({better}, {t}, {acc})",
+                    f"{index} = tl.where({better}, col.to(tl.int32), {index})",
+                ]
+                finals.append((site, held, attrs.evolve(held, text=index, dtype="i32")))
+                continue
+            step = {
+                "sum": f"{acc} + {terms.inside(LEVELS['+'] + 1)}", "prod": f"{acc} * {terms.inside(LEVELS['*'] + 1)}",
+                "any": f"tl.maximum({acc}, {terms.text})", "all": f"tl.minimum({acc}, {terms.text})",
+            }.get(site.combiner)  # fmt: skip
+            if step is None:
+                nan = ", propagate_nan=tl.PropagateNan.ALL" if is_float(terms.dtype) else ""
+                step = f"tl.{site.combiner}imum({acc}, {terms.text}{nan})"
+            updates.append(f"{acc} = {step}")
+            finals.append((site, held, None))
+        self.w.lines.extend(updates)
+        self.w.close(f"for start in range({start}, {stop}, BLOCK_COLS):", head)
+        results = []
+        for site, held, index in finals:
+            val = self._reduced(site, held) if index is None else self._arg_result(site, held, index)
+            self.values[site.key] = val
+            results.append(val)
+        return results
+
+    def _arg_result(self, site: Site, best: Val, index: Val) -> Val:
+        axes = best.axes - {"col"}
+        axis, tail = self.rank - 1, "[:, None]" if self.rank == 2 else ""
+        pick = "max" if site.combiner == "argmax" else "min"
+        top = self.w.assign("top", Val(f"tl.{pick}({best.text}, axis={axis}){tail}", best.dtype, axes))
+        tied = f"{best.text} == {top.text}"
+        if is_float(best.dtype):
+            nan = self.w.assign(
+                "has_nan", Val(f"tl.max(({best.text} != {best.text}).to(tl.int32), axis={axis}){tail}", "i32", axes)
+            )
+            tied = f"tl.where({nan.text} != 0, {best.text} != {best.text}, {tied})"
+        text = f"tl.min(tl.where({tied}, {index.text}, {2**31 - 1}), axis={axis}){tail}"
+        return convert(self.w.assign(site.node.results[0], Val(text, "i32", axes)), "i64")
+
+    # -- split rows ---------------------------------------------------------------------------------------------------
+    def _write_split(self) -> None:
+        """One launch for each level; every launch first combines what the launches before it left."""
+        d, s = self.domain, self.s
+        rows = size_text(d.rows)
+        grid_rows = rows if self.rank == 1 else f"triton.cdiv({rows}, {s.block_rows})"
+        if any(site.combiner in ("argmax", "argmin", "prod") for level in d.levels for site in level):
+            raise Unsupported("split argmax and prod")
+        earlier: list[tuple[Site, str, str]] = []
+        chunk = f"triton.cdiv(triton.cdiv({size_text(d.columns)}, {s.splits}), {s.block_columns}) * {s.block_columns}"
+        full = any(k == "full" for k in d.outputs.values())
+        for number, level in enumerate([*d.levels, ()]):
+            last = number == len(d.levels)
+            self._start()
+            self._combine_partials(earlier)
+            if not last or full:
+                pid = "tl.program_id(1)"
+                self.constants["BLOCK_COLS"] = str(s.block_columns)
+                self.constants["CHUNK"] = chunk
+                self.w.lines.append(f"first = {pid}{'.to(tl.int64)' if self.wide else ''} * CHUNK")
+                self.w.lines.append(f"last = tl.minimum(first + CHUNK, {size_text(d.columns)})")
+            if not last:
+                results = self._chunk_pass(level, "first", "last")
+                for site, val in zip(level, results, strict=True):
+                    name = self.w.names.fresh(f"{site.node.results[0]}_partial")
+                    dtype = val.dtype if val.dtype != "bool" else "i32"
+                    held = convert(val, dtype)
+                    pointer = self.w.pointer(name)
+                    where = "row * SPLITS + tl.program_id(1)" if self.has_rows else "tl.program_id(1)"
+                    mask = f", mask={self.w.masks['row']}" if "row" in self.w.masks else ""
+                    self.w.lines.append(f"tl.store({pointer} + {where}, {held.text}{mask})")
+                    earlier.append((site, name, dtype))
+                    self.assembly.buffer(name, f"({rows}, {s.splits})", TORCH_DTYPES[dtype])
+                if self.has_rows:
+                    self.constants["SPLITS"] = str(s.splits)
+                grid: tuple[str, ...] = (grid_rows, str(s.splits))
+            else:
+                if full:
+                    self.w.open({"col"})
+                    lines = self._columns("start + ")
+                    self._outputs("full")
+                    self.w.close("for start in range(first, last, BLOCK_COLS):", lines)
+                    grid = (grid_rows, str(s.splits))
+                else:
+                    grid = (grid_rows,)
+                if full and any(k == "row" for k in d.outputs.values()):
+                    self.w.open(())
+                    self._outputs("row")
+                    self.w.close("if tl.program_id(1) == 0:")
+                else:
+                    self._outputs("row")
+            suffix = f"level{number}" if not last else "finish"
+            warps = s.num_warps if not last or full else 4
+            self.assembly.launches.append(Launch(self.w, grid, self.constants, {"num_warps": warps}, suffix))
+
+    def _combine_partials(self, earlier: Sequence[tuple[Site, str, str]]) -> None:
+        if not earlier:
+            return
+        s = self.s
+        self.constants["SPLITS"] = str(s.splits)
+        tail = "[None, :]" if self.rank == 2 else ""
+        self.w.lines.append(f"part = tl.arange(0, SPLITS){tail}")
+        for site, name, dtype in earlier:
+            pointer = self.w.pointer(name)
+            where = f"{pointer} + row * SPLITS + part" if self.has_rows else f"{pointer} + part"
+            mask = f", mask={self.w.masks['row']}, other=0" if "row" in self.w.masks else ""
+            loaded = Val(f"tl.load({where}{mask})", dtype, frozenset({"row", "col"} if self.has_rows else {"col"}))
+            self.values[site.key] = self._reduced(site, self.w.assign("partials", loaded))

@@ -1,0 +1,181 @@
+"""The deterministic translator: plans of fragments, and their variants as candidates."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+
+import attrs
+
+from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
+from ...ir.cost import graph_cost
+from ..candidate import H100, Candidate, Target
+from .kernel import Assembly, Sizes
+from .loops import Domain, LoopWriter, Strategy, find_domain
+from .pull import Program
+from .strategies import loop_strategies, traffic_bytes, transposed_axis
+from .symbolic import fixed_sizes, named_sizes
+
+
+@attrs.frozen
+class Plan:
+    """How the generator would write a fragment.
+
+    Attributes:
+        family: ``pointwise``, ``reduction``, ``gemm`` or ``attention``.
+        recompute: whether an expensive value would be computed more than once.
+        bytes: device-memory traffic.
+        flops: floating-point operations.
+        launches: kernel launches.
+    """
+
+    family: str
+    recompute: bool
+    bytes: int
+    flops: int
+    launches: int
+
+
+@attrs.frozen
+class Variant:
+    """One way to write a fragment: ``write`` adds its kernels to an assembly."""
+
+    label: str
+    predicted_us: float
+    note: str
+    write: Callable[[Assembly], None]
+    precision: str = "strict"
+
+
+def plan(fragment: Graph, ops: OpSet, strides: Mapping[str, tuple[int, ...]] | None = None) -> Plan:
+    """Return how the generator would write ``fragment`` as one group of launches.
+
+    Args:
+        fragment: a graph whose inputs are tensors.
+        ops: the operators.
+        strides: unused for now: a launcher makes its inputs contiguous.
+
+    Raises:
+        Unsupported: the generator cannot write it; the message says why.
+    """
+    check(fragment, ops)
+    typed, sizes = fixed_sizes(fragment)
+    program = Program(expand_graph(typed, ops), ops)
+    domain = find_domain(program)
+    variants = _loop_variants(program, domain, sizes, H100)
+    variants[0].write(Assembly(fragment, program.graph, fragment.name, sizes))
+    cost = graph_cost(fragment, ops)
+    family = "reduction" if domain.levels else "pointwise"
+    split = variants[0].label.startswith("split")
+    launches = len(domain.levels) + 1 if split else 1
+    return Plan(family, False, traffic_bytes(program, sizes), sizes.hint(cost.flops), launches)
+
+
+def check(fragment: Graph, ops: OpSet) -> None:
+    """Raise Unsupported where ``fragment`` has something that no family writes."""
+    if fragment.updates:
+        raise Unsupported("buffer updates")
+    for node in fragment.nodes:
+        if node.op not in ops:
+            raise Unsupported(f"no definition of {node.op}")
+    names = [o for o in fragment.outputs if isinstance(o, str)]
+    if len(names) != len(fragment.outputs) or not names or len(set(names)) != len(names):
+        raise Unsupported("an output that is no value of its own")
+    inputs = {i.name for i in fragment.inputs}
+    if inputs & set(names):
+        raise Unsupported("an input that is an output")
+
+
+def _loop_variants(program: Program, domain: Domain, sizes: Sizes, target: Target) -> list[Variant]:
+    strategies = loop_strategies(program, domain, sizes, target)
+    out = []
+    if not domain.levels:
+        axis = transposed_axis(program, domain, sizes)
+        if axis is not None:
+            real = [k for k, n in enumerate(domain.shape) if n != 1]
+            columns = real[real.index(axis) + 1 :]
+            if columns:
+                rows = [k for k in range(len(domain.shape)) if k not in columns and k != axis] + [axis]
+                tiled = attrs.evolve(domain, row_axes=tuple(rows))
+                base = strategies[0][1]
+                for n, (m, c, warps) in enumerate(((32, 32, 4), (64, 64, 8), (32, 64, 4), (64, 32, 4))):
+                    s = Strategy("tile", m, c, warps)
+                    out.append(_loop_variant(program, tiled, s, base * (1 + 0.01 * n)))
+                strategies = [(s, 2 * t) for s, t in strategies]
+    out += [_loop_variant(program, domain, s, t) for s, t in strategies]
+    return out
+
+
+def _loop_variant(program: Program, domain: Domain, s: Strategy, predicted_us: float) -> Variant:
+    notes = {
+        "flat": "One block of consecutive elements per program.",
+        "tile": "A two-dimensional tile per program, so that inputs and outputs are both read and written in rows.",
+        "rows": "Whole rows in registers: every input is read once.",
+        "loop": "Each program walks its rows in chunks.",
+        "split": "The programs of a row leave partial results, which the next launch combines in a fixed order.",
+    }
+
+    def write(assembly: Assembly) -> None:
+        LoopWriter(program, domain, s, assembly).write()
+
+    return Variant(s.label, predicted_us, notes[s.kind], write)
+
+
+class TemplateTranslator:
+    """The deterministic generator as a translator.
+
+    Args:
+        target: the device to write for.
+        precision: ``strict`` or ``tf32``.
+        ops: the operators; None for the built-in ones.
+    """
+
+    name = "template"
+
+    def __init__(self, target: Target = H100, precision: str = "strict", ops: OpSet | None = None) -> None:
+        self.target = target
+        self.precision = precision
+        self.ops = builtin_ops() if ops is None else ops
+
+    def propose(self, fragment: Graph, n: int, feedback: tuple[str, ...] = ()) -> list[Candidate]:
+        """Return up to ``n`` variants, the best predicted first.
+
+        Raises:
+            Unsupported: no family writes the fragment.
+        """
+        check(fragment, self.ops)
+        readings = []
+        for read in (lambda: named_sizes(fragment, self.ops), lambda: fixed_sizes(fragment)):
+            try:
+                readings.append(self._candidates(fragment, *read(), n))
+            except Unsupported as error:
+                reason = error
+        if not readings:
+            raise reason
+        # Named sizes serve every shape, unless they cost index arithmetic that fixed ones avoid.
+        return min(readings, key=lambda found: _divisions(found[0].source))
+
+    def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
+        program = Program(expand_graph(typed, self.ops), self.ops)
+        variants = _loop_variants(program, find_domain(program), sizes, self.target)
+        out: list[Candidate] = []
+        reason: Unsupported | None = None
+        for v in variants:
+            if len(out) >= n:
+                break
+            assembly = Assembly(fragment, program.graph, fragment.name, sizes)
+            try:
+                v.write(assembly)
+            except Unsupported as error:
+                reason = error
+                continue
+            source = assembly.source(v.note)
+            out.append(Candidate(source, fragment.name, v.label, self.name, v.precision, v.predicted_us))
+        if not out:
+            raise reason or Unsupported("no variant")
+        return out
+
+
+def _divisions(source: str) -> int:
+    kernels = source.rsplit("def ", 1)[0]
+    return len(re.findall(r" (?://|%) ", kernels))
