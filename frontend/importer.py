@@ -33,6 +33,8 @@ TORCH_DTYPES: dict[str, torch.dtype] = {v: k for k, v in DTYPE_NAMES.items()}
 
 #: A decomposition into more nodes than this is not used: the one call is faster.
 MAX_DECOMPOSITION = 64
+#: Operators that change nothing where they do not change the type.
+SAME_ELEMENTS = frozenset({"reshape", "flatten", "squeeze", "expand", "slice", "narrow"})
 _LIBRARY = os.path.dirname(torch.__file__)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
@@ -227,31 +229,28 @@ class Importer:
             typed = True
         except Unsupported:
             expected, typed = [None] * len(fakes), False
-        reason = "its results have a dtype that the IR does not have"
-        if typed:
-            normal = NORMAL.get(call.target)
-            reasons = []
-            normal_call = call
-            if normal is not None:
-                try:
-                    done = normal(self, call, expected, used, names)
-                except (Unsupported, Mismatch, VerifyError) as error:
-                    done = None
-                    reasons.append(str(error))
-                if isinstance(done, AtenCall):
-                    if done.target == call.target:
-                        call = done
-                elif done is not None:
+        if not typed:
+            return self._opaque(overload, call, fakes, names, "its results have a dtype that the IR does not have")
+        match, reason = match_call(call, expected, used, self.ops)
+        reasons = [reason]
+        if match is None and call.target in NORMAL:
+            try:
+                done = NORMAL[call.target](self, call, expected, used, names)
+            except (Unsupported, Mismatch, VerifyError) as error:
+                reasons.append(str(error))
+            else:
+                if done is not None and not isinstance(done, AtenCall):
                     return list(done)
-                normal_call = done if isinstance(done, AtenCall) else call
-            match, reason = match_call(normal_call, expected, used, self.ops)
-            if match is not None:
-                return self._append(match, names)
-            reasons.append(reason)
-            decomposed = self._decomposed(overload, call, expected, used, names)
-            if isinstance(decomposed, list):
-                return decomposed
-            reason = "; ".join([r for r in reasons if r] + ([decomposed] if decomposed else []))
+                if done is not None:
+                    match, reason = match_call(done, expected, used, self.ops)
+                    reasons.append(reason)
+                    call = done if done.target == call.target else call
+        if match is not None:
+            return self._append(match, names)
+        decomposed = self._decomposed(overload, call, expected, used, names)
+        if isinstance(decomposed, list):
+            return decomposed
+        reason = "; ".join(dict.fromkeys(r for r in [*reasons, decomposed] if r))
         return self._opaque(overload, call, fakes, names, reason)
 
     def _append(self, match: Match, names: list[str]) -> list[Result]:
@@ -259,6 +258,9 @@ class Importer:
             return [match.operands[0] if r == 0 else None for r in match.results]
         if match.op.name == "cast" and isinstance(match.operands[0], Value):
             return [self.cast(match.operands[0], match.types[0].dtype)]
+        first = match.operands[0] if match.operands else None
+        if match.op.name in SAME_ELEMENTS and isinstance(first, Value) and first.type == match.types[0]:
+            return [first]
         operands = [self._operand(o, match.casts) for o in match.operands]
         stems = [f"{names[0]}_{p.name}" for p in match.op.results]
         for i, r in enumerate(match.results):

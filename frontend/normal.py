@@ -1,4 +1,4 @@
-"""Normal forms of ATen calls, so that operators need one pattern where PyTorch has several spellings.
+"""Normal forms of ATen calls that no pattern fits as they stand: an operator needs no pattern for every spelling.
 
 A rule takes the importer, the call, PyTorch's result types, the indices of results that are read, and the names for them.
 It returns a changed call, or the results themselves, or None where it has nothing to say.
