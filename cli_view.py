@@ -90,17 +90,10 @@ def _fragment_cells(number: int, row: FragmentRow) -> tuple[str, ...]:
         kernel = f"[yellow]left to PyTorch:[/yellow] {escape(row.reason)}"
     else:
         kernel = f"{escape(row.writer)}: {escape(row.variant)}"
-    own = format_time(row.time_us) + (" *" if row.time_us is not None and row.time_kind == "predicted" else "")
+    mark = " *" if row.time_kind == "predicted" else ""
+    times = (format_time(t) + (mark if t is not None else "") for t in (row.time_us, row.eager_us, row.compiled_us))
     verified = f"[green]{escape(row.verified)}[/green]" if row.verified else "-"
-    return (
-        str(number),
-        escape(row.operators),
-        kernel,
-        verified,
-        own,
-        format_time(row.eager_us),
-        format_time(row.compiled_us),
-    )
+    return (str(number), escape(row.operators), kernel, verified, *times)
 
 
 def report_table(report: CompileReport) -> Table:

@@ -8,16 +8,9 @@ from pathlib import Path
 import attrs
 import torch
 
-from .backend.to_torch import to_callable
-from .ir import DTYPES, Graph, Input, OpSet, TensorType, UsageError
+from .backend.to_torch import TORCH_DTYPES, to_callable
+from .ir import Graph, Input, OpSet, TensorType, UsageError
 from .ir.size import SizeLike, substitute, symbols_of
-
-#: IR dtype -> PyTorch dtype.
-TORCH = {
-    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
-    "i64": torch.int64, "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool,
-}  # fmt: skip
-assert set(TORCH) == set(DTYPES)
 
 
 @attrs.frozen
@@ -75,7 +68,7 @@ def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = 0) -> list
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for value in graph.inputs:
-        shape, dtype = _shape(value.type, sizes), TORCH[value.type.dtype]
+        shape, dtype = _shape(value.type, sizes), TORCH_DTYPES[value.type.dtype]
         if dtype.is_floating_point:
             tensors.append(torch.randn(shape, generator=generator).to(dtype))
         else:
@@ -108,7 +101,7 @@ def load_inputs(graph: Graph, file: Path) -> list[torch.Tensor]:
 def _require(value: Input, tensor: object, file: Path) -> None:
     if not isinstance(tensor, torch.Tensor):
         raise UsageError(f"{value.name} is {type(tensor).__name__}, expected a tensor", subject=str(file))
-    if tensor.dtype != TORCH[value.type.dtype] or tensor.dim() != value.type.rank:
+    if tensor.dtype != TORCH_DTYPES[value.type.dtype] or tensor.dim() != value.type.rank:
         found = f"{tensor.dtype} {tuple(tensor.shape)}"
         raise UsageError(f"{value.name} is {found}, expected {value.type}", subject=str(file))
 
@@ -123,7 +116,7 @@ def run(graph: Graph, inputs: Sequence[torch.Tensor], ops: OpSet) -> list[Summar
 
 def summarise(name: str, tensor: torch.Tensor) -> Summary:
     """Return the type and the statistics of ``tensor``."""
-    dtype = next(ours for ours, theirs in TORCH.items() if theirs == tensor.dtype)
+    dtype = next(ours for ours, theirs in TORCH_DTYPES.items() if theirs == tensor.dtype)
     values = tensor.detach().double()
     finite = values[values.isfinite()]
     if not finite.numel():

@@ -49,7 +49,7 @@ def test_an_example_is_imported_whole(path: Path, tmp_path: Path) -> None:
     given = iter(model.example_inputs)
     values = [next(given) if i.kind == "input" else imported.state[i.target] for i in graph.inputs]
     with torch.no_grad():
-        (result,) = to_callable(graph, ops)(*values)
+        result = to_callable(graph, ops)(*values)
         torch.testing.assert_close(result, model.module(*model.example_inputs))
 
 
