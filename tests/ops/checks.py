@@ -1,21 +1,18 @@
 """What every operator definition is held to: one plain function per reading, so that mutated definitions can be held to it too.
 
 Each check takes the definition, the set that its expansion speaks of, a source of randomness and a number of calls to draw,
-and raises AssertionError with the call that shows the mistake.
+and yields a line for each call that shows a mistake.
 """
 
 from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import attrs
 import torch
-from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
-from torch.utils.flop_counter import FlopCounterMode
-
 from drt.backend.oracle import Oracle
 from drt.backend.resolve import run_clause
 from drt.ir import (
@@ -37,8 +34,10 @@ from drt.ir import (
     verify_graph,
 )
 from drt.ir.cost import call_work, graph_cost
-from drt.ir.opdef import Hook, Opaque
+from drt.ir.opdef import Hook, Opaque, Param
 from drt.ir.typesys import is_float
+from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
+from torch.utils.flop_counter import FlopCounterMode
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
     "bool": torch.bool, "u8": torch.uint8, "i8": torch.int8, "i32": torch.int32, "i64": torch.int64,
@@ -53,7 +52,7 @@ REFUSALS = (RuntimeError, TypeError, ValueError, IndexError, NotImplementedError
 
 def torch_call(op: OpDef, operands: Mapping[str, Any], inferred: Inferred) -> tuple[torch.Tensor, ...]:
     """Run the ``torch`` clause in the declared dtypes."""
-    values: dict[str, Any] = {n: d for n, d in TORCH_DTYPES.items()} | dict(operands)
+    values: dict[str, Any] = TORCH_DTYPES | dict(operands)
     for a in op.attributes:
         if a.kind == "dtype" and inferred.env[a.name] is not None:
             values[a.name] = TORCH_DTYPES[inferred.env[a.name]]
@@ -68,24 +67,35 @@ def by_name(op: OpDef, values: tuple[Any, ...]) -> dict[str, Any]:
     return {p.name: v for p, v in zip(op.operands, (*values, *(None,) * (len(op.operands) - len(values))))}
 
 
-def meta_operands(instance: Instance, device: str = "meta") -> dict[str, Any]:
-    def make(t: Any) -> Any:
-        if isinstance(t, tuple):
-            return tuple(map(make, t))
-        return t if t is None else torch.zeros(t.shape, dtype=TORCH_DTYPES[t.dtype], device=device)
+def is_index(op: OpDef, p: Param) -> bool:
+    """Return whether an operand's elements are positions: integers of a dtype that no result has."""
+    integers = frozenset({"i64", "i32"})
+    return op.dtypes.get(p.dtype, frozenset({p.dtype})) <= integers and (
+        p.dtype in DTYPES or all(r.dtype != p.dtype for r in op.results)
+    )
 
-    return by_name(instance.op, tuple(map(make, instance.types)))
+
+def plain_operands(instance: Instance, device: str = "meta") -> dict[str, Any]:
+    """Return operands of ones, and of zeros where they are indices."""
+
+    def make(t: Any, p: Param) -> Any:
+        if isinstance(t, tuple):
+            return tuple(make(x, p) for x in t)
+        value = 0 if is_index(instance.op, p) else 1
+        return t if t is None else torch.full(t.shape, value, dtype=TORCH_DTYPES[t.dtype], device=device)
+
+    return by_name(instance.op, tuple(make(t, p) for t, p in zip(instance.types, instance.op.operands)))
 
 
 def random_operands(instance: Instance, rng: random.Random, positive: bool = False) -> tuple[Any, ...]:
-    """Return values in the declared dtypes; operands whose dtype is fixed to i64 are indices valid for every axis."""
+    """Return values in the declared dtypes; indices are valid for every axis of the operands and results."""
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    sizes = [s for t in instance.types if isinstance(t, TensorType) for s in t.shape]
+    sizes = [s for t in (*_leaf_types(instance.types), *instance.infer().types) for s in t.shape]
     bound = max(1, min([s for s in sizes if isinstance(s, int)], default=1))
 
-    def make(t: Any, place: int, fixed: bool) -> Any:
+    def make(t: Any, place: int, index: bool) -> Any:
         if isinstance(t, tuple):
-            return tuple(make(x, place, fixed) for x in t)
+            return tuple(make(x, place, index) for x in t)
         if t is None:
             return None
         if t.dtype == "bool":
@@ -93,10 +103,11 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
         if is_float(t.dtype):
             v = torch.randn(t.shape, generator=generator, dtype=torch.float64)
             return (v.abs() * 0.4 + 0.05 if positive else v * 1.5).to(TORCH_DTYPES[t.dtype])
-        low, high = (0, bound) if fixed else (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
+        low, high = (0, bound) if index else (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
         return torch.randint(low, high, t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
 
-    return tuple(make(t, k, p.dtype in DTYPES) for k, (t, p) in enumerate(zip(instance.types, instance.op.operands)))
+    operands = zip(instance.types, instance.op.operands)
+    return tuple(make(t, k, is_index(instance.op, p)) for k, (t, p) in enumerate(operands))
 
 
 def one_node_graph(instance: Instance, ops: OpSet) -> Graph:
@@ -123,7 +134,7 @@ def graph_inputs(graph: Graph, values: tuple[Any, ...]) -> dict[str, torch.Tenso
 # -- the checks -------------------------------------------------------------------------------------------------------
 
 
-def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> None:
+def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> Iterator[str]:
     """The inferred shapes and dtypes are those of PyTorch on the meta device."""
     if "torch" not in op.calls:
         return
@@ -131,16 +142,16 @@ def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> None:
         instance = draw(op, rng)
         inferred = instance.infer()
         try:
-            found = torch_call(op, meta_operands(instance), inferred)
+            found = torch_call(op, plain_operands(instance), inferred)
         except REFUSALS as error:
-            raise AssertionError(f"{instance}: PyTorch refuses it: {_first_line(error)}") from None
-        theirs = [_type_of(v) for v in found]
-        assert theirs == list(map(str, inferred.types)), (
-            f"{instance}: inferred {', '.join(map(str, inferred.types))}, PyTorch gives {', '.join(theirs)}"
-        )
+            yield f"{instance}: PyTorch refuses it: {_first_line(error)}"
+            continue
+        ours, theirs = list(map(str, inferred.types)), [_type_of(v) for v in found]
+        if ours != theirs:
+            yield f"{instance}: inferred {', '.join(ours)}, PyTorch gives {', '.join(theirs)}"
 
 
-def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> None:
+def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Iterator[str]:
     """The ``torch`` clause computes what the body means, in float64."""
     if "torch" not in op.calls or isinstance(op.body, Opaque):
         return
@@ -152,10 +163,10 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> None:
         inputs = graph_inputs(graph, operands)
         ours, theirs = meaning.run(graph, inputs), clause.run(graph, inputs)
         for a, b in zip(ours, theirs, strict=True):
-            _assert_close(a, b, str(instance))
+            yield from _differences(a, b, str(instance))
 
 
-def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> None:
+def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> Iterator[str]:
     """The ``jax`` clause computes what the body means."""
     if "jax" not in op.calls:
         return
@@ -186,43 +197,58 @@ def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> None:
         import numpy
 
         for a, b in zip(ours, results, strict=True):
-            _assert_close(a, torch.from_numpy(numpy.array(b)).to(a.dtype), f"{instance} in jax", tolerance=1e-6)
+            found_in_jax = torch.from_numpy(numpy.array(b)).to(a.dtype)
+            yield from _differences(a, found_in_jax, f"{instance} in jax", tolerance=1e-6)
 
 
-def check_accepts(op: OpDef, ops: OpSet, rng: random.Random, n: int = 40) -> None:
-    """Of calls that fit the signature, the definition accepts those that PyTorch accepts, in shapes and in dtypes."""
+def check_accepts(op: OpDef, ops: OpSet, rng: random.Random, n: int = 40) -> Iterator[str]:
+    """Of calls that fit the signature, the definition accepts exactly those that PyTorch accepts."""
     if "torch" not in op.calls:
         return
     loose = attrs.evolve(op, constraints=())
-    kinds = [d for d in ("f32", "i64", "bool", "f32", "i32", "f64") if d in DTYPES]
-    untyped = attrs.evolve(loose, dtypes={v: frozenset(DTYPES) for v in op.dtypes})
     agreed = 0
     for k in range(n):
-        if k % 4 == 3 and op.dtypes:
-            dtypes = {v: rng.choice(kinds) for v in op.dtypes}
-            instance = _proposal(untyped, rng, dtypes=dtypes, repair=0.95, zeros=0.0)
-        elif op.constraints:
+        if op.constraints:
             instance = _proposal(loose if k % 2 else op, rng, repair=(0.0, 0.5, 0.9)[k % 3], zeros=0.1)
         else:
             instance = _proposal(loose, rng, zeros=0.1)
-        if instance is None:
-            continue
-        instance = attrs.evolve(instance, op=op)
-        # What the definition would say of the result if it had no constraint.
-        expected = infer(untyped, instance.types, instance.attributes)
+        if instance is not None:
+            accepted, problem = _compare(op, loose, instance)
+            agreed += accepted
+            yield from problem
+    if not agreed:
+        yield f"{op.name}: no accepted call among {n} proposals"
+
+
+def check_dtypes(op: OpDef, ops: OpSet, rng: random.Random, n: int = 20) -> Iterator[str]:
+    """The definition takes the dtypes with which PyTorch gives results of the declared dtypes, and no other."""
+    if "torch" not in op.calls:
+        return
+    untyped = attrs.evolve(op, dtypes={v: frozenset(DTYPES) for v in op.dtypes})
+    for _ in range(n):
+        dtypes = {v: rng.choice(("f32", "i64", "bool", "f64", "i32", "u8")) for v in op.dtypes}
         try:
-            instance.infer()
-            ours, reason = True, ""
-        except VerifyError as error:
-            ours, reason = False, error.line()
-        theirs, why = _torch_accepts(op, instance, expected)
-        assert ours == theirs, (
-            f"{instance}: PyTorch accepts it, the definition does not: {reason}"
-            if theirs
-            else f"{instance}: the definition accepts it, PyTorch does not: {why}"
-        )
-        agreed += ours
-    assert agreed, f"{op.name}: no accepted call among {n} proposals"
+            instance = draw(untyped, rng, dtypes=dtypes)
+        except Unsatisfiable:
+            continue
+        yield from _compare(op, untyped, instance)[1]
+
+
+def _compare(op: OpDef, free: OpDef, instance: Instance) -> tuple[bool, list[str]]:
+    """Return whether both accept a call that ``free`` accepts, and the problem if only one does."""
+    expected = infer(free, instance.types, instance.attributes)
+    instance = attrs.evolve(instance, op=op)
+    try:
+        instance.infer()
+        ours, reason = True, ""
+    except VerifyError as error:
+        ours, reason = False, error.line()
+    theirs, why = _torch_accepts(op, instance, expected)
+    if ours and not theirs:
+        return False, [f"{instance}: the definition accepts it, PyTorch does not: {why}"]
+    if theirs and not ours:
+        return False, [f"{instance}: PyTorch accepts it, the definition does not: {reason}"]
+    return ours, []
 
 
 def _proposal(op: OpDef, rng: random.Random, **options: Any) -> Instance | None:
@@ -246,7 +272,7 @@ def _torch_accepts(op: OpDef, instance: Instance, expected: Inferred) -> tuple[b
     usual = all(t.dtype not in ("f16", "bf16") for t in _leaf_types(instance.types))
     for device in ("meta", "cpu") if usual else ("meta",):
         try:
-            found = torch_call(op, meta_operands(instance, device), expected)
+            found = torch_call(op, plain_operands(instance, device), expected)
         except REFUSALS as error:
             return False, _first_line(error)
         theirs = [_type_of(v) for v in found]
@@ -255,7 +281,7 @@ def _torch_accepts(op: OpDef, instance: Instance, expected: Inferred) -> tuple[b
     return True, ""
 
 
-def check_constraints(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> None:
+def check_constraints(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> Iterator[str]:
     """A call that breaks one constraint and no other is refused under its label; each constraint can be broken alone."""
     for c in op.constraints:
         label = f"{op.name}_{c.label}"
@@ -263,49 +289,54 @@ def check_constraints(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> 
             try:
                 instance = draw_violation(op, c.label, rng)
             except Unsatisfiable as error:
-                raise AssertionError(f"{c.label} may be redundant: {error}") from None
+                yield f"{c.label} may be redundant: {error}"
+                break
             try:
                 instance.infer()
+                yield f"{instance}: accepted, although it breaks {label}"
             except VerifyError as error:
-                assert error.label == label and label in str(error), f"{instance}: refused as '{error}', not under {label}"
-            else:
-                raise AssertionError(f"{instance}: accepted, although it breaks {label}")
+                if error.label != label or label not in str(error):
+                    yield f"{instance}: refused as '{error}', not under {label}"
 
 
-def check_text(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> None:
+def check_text(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterator[str]:
     """Printing and parsing give the definition back, and a graph of one call."""
     parsed = parse_ops(print_op(op))
-    assert parsed == {op.name: op}, f"{op.name}: printed as\n{print_op(op)}\nparsed as\n{parsed}"
+    if parsed != {op.name: op}:
+        yield f"{op.name}: printed as\n{print_op(op)}\nparsed as\n{parsed}"
     for _ in range(n):
         graph = one_node_graph(draw(op, rng), ops)
         text = print_graph(graph)
         again = parse_graph(text, ops=ops)
-        assert again == graph, f"{op.name}: a graph is not what its text says:\n{text}"
-        assert print_graph(again) == text
+        if again != graph or print_graph(again) != text:
+            yield f"{op.name}: a graph is not what its text says:\n{text}"
         verify_graph(again, ops)
 
 
-def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> None:
+def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterator[str]:
     """The work is PyTorch's count where its counter knows the operator; elsewhere a stated count is at most the derived one."""
     moves = isinstance(op.body, (Hook, Opaque))
     for _ in range(n):
         instance = draw(op, rng)
         inferred = instance.infer()
         total, product = call_work(op, inferred, instance.types, ops)
-        assert isinstance(total, int) and total >= 0, f"{instance}: work {total}, expected a count"
+        if not isinstance(total, int) or total < 0:
+            yield f"{instance}: work {total}, expected a count"
         graph = one_node_graph(instance, ops)
         cost = graph_cost(graph, ops)
         most = sum(int(t.size_bytes) for t in graph.types.values())
-        assert 0 <= cost.bytes <= most, f"{instance}: {cost.bytes} bytes, expected at most {most}"
+        if not 0 <= cost.bytes <= most:
+            yield f"{instance}: {cost.bytes} bytes, expected at most {most}"
         if "torch" in op.calls:
             with FlopCounterMode(display=False) as counter:
-                torch_call(op, meta_operands(instance), inferred)
+                torch_call(op, plain_operands(instance), inferred)
             counted = counter.get_total_flops()
-            if counted:
-                assert product == counted, f"{instance}: {product} FLOPs in products, PyTorch counts {counted}"
+            if counted and product != counted:
+                yield f"{instance}: {product} FLOPs in products, PyTorch counts {counted}"
         if op.flops is not None and not moves:
             derived, _ = call_work(attrs.evolve(op, flops=None), inferred, instance.types, ops)
-            assert total <= derived, f"{instance}: {total} FLOPs stated, the body has {derived}"
+            if total > derived:
+                yield f"{instance}: {total} FLOPs stated, the body has {derived}"
 
 
 # -- comparing --------------------------------------------------------------------------------------------------------
@@ -329,25 +360,37 @@ def _first_line(error: BaseException) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0][:200]
 
 
-def _assert_close(a: torch.Tensor, b: torch.Tensor, what: str, tolerance: float = 1e-9) -> None:
-    assert a.shape == b.shape and a.dtype == b.dtype, f"{what}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
-    if not a.dtype.is_floating_point:
-        assert torch.equal(a, b), f"{what}: {a.flatten()[:8].tolist()} and {b.flatten()[:8].tolist()}"
-        return
-    if not torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
-        off = (a - b).abs().nan_to_num(math.inf)
-        raise AssertionError(f"{what}: differs by up to {float(off.max()):.3g}: "
-                             f"{a.flatten()[:6].tolist()} and {b.flatten()[:6].tolist()}")  # fmt: skip
+def _differences(a: torch.Tensor, b: torch.Tensor, what: str, tolerance: float = 1e-9) -> Iterator[str]:
+    if a.shape != b.shape or a.dtype != b.dtype:
+        yield f"{what}: {a.dtype}{list(a.shape)} and {b.dtype}{list(b.shape)}"
+    elif not a.dtype.is_floating_point:
+        if not torch.equal(a, b):
+            yield f"{what}: {a.flatten()[:8].tolist()} and {b.flatten()[:8].tolist()}"
+    elif not torch.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
+        off = float((a - b).abs().nan_to_num(math.inf).max())
+        yield f"{what}: differs by up to {off:.3g}: {a.flatten()[:6].tolist()} and {b.flatten()[:6].tolist()}"
 
 
-Check = Callable[..., None]
+Check = Callable[..., Iterator[str]]
 
 #: The checks by the name that a limitation refers to.
 CHECKS: dict[str, Check] = {
     "shape": check_shape,
     "values": check_values,
     "accepts": check_accepts,
+    "dtypes": check_dtypes,
     "constraints": check_constraints,
     "text": check_text,
     "flops": check_flops,
 }
+
+
+def problems(check: str, op: OpDef, ops: OpSet, seed: int = 0, n: int | None = None) -> list[str]:
+    """Return what ``check`` finds wrong with ``op``; an exception is a problem too."""
+    rng = random.Random(f"{op.name} {check} {seed}")
+    found: list[str] = []
+    try:
+        found.extend(CHECKS[check](op, ops, rng) if n is None else CHECKS[check](op, ops, rng, n))
+    except Exception as error:
+        found.append(f"{op.name}: {type(error).__name__}: {error}")
+    return found

@@ -8,8 +8,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import attrs
-
-from drt.ir import DTYPES, DrtError, Inferred, OpDef, TensorType, Unsatisfiable, VerifyError, evaluate, infer, present_key
+from drt.ir import (
+    DTYPES,
+    DrtError,
+    Inferred,
+    OpDef,
+    TensorType,
+    Unsatisfiable,
+    VerifyError,
+    evaluate,
+    infer,
+    present_key,
+)
 from drt.ir.expr import Bin, Cond, Expr, Load, Pack, Sym, children
 
 SIZES = (1, 2, 2, 3, 3, 4, 5, 6)
@@ -98,7 +108,7 @@ def propose(
         repair: probability that an equation is solved.
         dtypes: fixed dtype variables.
         small: prefer rank at most 2.
-        zeros: probability that a size of the shape that others are derived from is 0.
+        zeros: probability that the shape that others are derived from has a size 0; half of it for each other size.
     """
     env: dict[str, Any] = {n: n for n in DTYPES}
     for variable, allowed in op.dtypes.items():
@@ -113,7 +123,7 @@ def propose(
         env[present_key(p.name)] = not p.optional or rng.random() < 0.6
         for d in p.shape:
             if isinstance(d, Sym):
-                env.setdefault(d.name, _size(rng, env))
+                env.setdefault(d.name, 0 if rng.random() < zeros / 2 else _size(rng, env))
             elif isinstance(d, Pack):
                 if p.variadic:
                     env.setdefault(d.name, _shapes(rng, base))
@@ -203,8 +213,8 @@ def _attribute(op: OpDef, a: Any, env: Mapping[str, Any], rng: random.Random) ->
         case "float":
             return _within(rng, [float(f) for f in FLOATS], lo, hi)
         case "number":
-            floating = any(env.get(v) in ("f32", "f64", "f16", "bf16") for v in op.dtypes)
-            return _within(rng, [2, 1, 3, *(FLOATS if floating else ())], lo, hi)
+            floating = not op.dtypes or any(env[v] in ("f32", "f64", "f16", "bf16") for v in op.dtypes)
+            return _within(rng, [2, 1, 3, 2, 1, 0, -1, *(FLOATS if floating else ())], lo, hi)
         case "int":
             return _integer(rng, lo, hi, env)
         case "axis":
@@ -248,7 +258,9 @@ def _sizes(env: Mapping[str, Any]) -> list[int]:
 
 
 def _packs(env: Mapping[str, Any]) -> list[tuple[int, ...]]:
-    return [v for k, v in env.items() if k[:1].isupper() and isinstance(v, tuple) and all(isinstance(s, int) for s in v)]
+    return [
+        v for k, v in env.items() if k[:1].isupper() and isinstance(v, tuple) and all(isinstance(s, int) for s in v)
+    ]
 
 
 def _integers(rng: random.Random, lo: Any, hi: Any, env: Mapping[str, Any]) -> tuple[int, ...]:
@@ -264,7 +276,10 @@ def _integers(rng: random.Random, lo: Any, hi: Any, env: Mapping[str, Any]) -> t
         case 2:
             return shape[rng.randint(0, rank) :]
         case 3:
-            return (*(rng.choice(SIZES) for _ in range(rng.randint(0, 2))), *(s if s > 1 else rng.choice(SIZES) for s in shape))
+            return (
+                *(rng.choice(SIZES) for _ in range(rng.randint(0, 2))),
+                *(s if s > 1 else rng.choice(SIZES) for s in shape),
+            )
         case 4:
             return _partition(rng, rng.choice(shape) if shape else 4)
     low = 0 if lo is None else lo
@@ -321,7 +336,9 @@ def _repair(op: OpDef, e: Expr, env: dict[str, Any], rng: random.Random) -> None
     lets = {let.name: let.expr for let in op.lets}
     for let in op.lets:
         env[let.name] = _try(let.expr, env)
-    free = {d.name for p in op.operands for d in p.shape if isinstance(d, (Sym, Pack))} | {a.name for a in op.attributes}
+    free = {d.name for p in op.operands for d in p.shape if isinstance(d, (Sym, Pack))} | {
+        a.name for a in op.attributes
+    }
     for equation in _equations(e, env):
         sides = [(equation.a, equation.b), (equation.b, equation.a)]
         rng.shuffle(sides)
