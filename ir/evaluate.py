@@ -344,7 +344,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "max": _extremum(maximum),
     "min": _extremum(minimum),
     "abs": abs,
-    "ceildiv": lambda a, b: -floordiv(-a, b),
+    "ceildiv": lambda a, b: -(-a // b),
     "range": lambda a, b: tuple(range(a, b)),
     "repeat": lambda v, n: (v,) * n,
     "concat": lambda *parts: tuple(x for p in parts for x in p),
