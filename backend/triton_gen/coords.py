@@ -151,6 +151,10 @@ class Space:
         factor = _common(rest, d)
         if factor != 1:
             rest, d = _divide(rest, factor)[0], _divide(d, factor)[0]
+        peeled = self._peel(rest, d)
+        if peeled is not None:
+            factor, high, _ = peeled
+            return whole + self.floordiv(high, _divide(d, factor)[0])
         single = _single(rest)
         if isinstance(single, Quotient) and single.op == "//":
             return whole + self.floordiv(single.a, single.b * d)
@@ -173,6 +177,10 @@ class Space:
         factor = _common(rest, d)
         if factor != 1:
             return self.modulo(_divide(rest, factor)[0], _divide(d, factor)[0]) * factor
+        peeled = self._peel(rest, d)
+        if peeled is not None:
+            factor, high, low = peeled
+            return self.modulo(high, _divide(d, factor)[0]) * factor + low
         if not self.nonnegative(rest) and self.nonnegative(rest + d):
             # A shifted index (roll): one period more makes the dividend non-negative.
             rest = rest + d
@@ -180,6 +188,22 @@ class Space:
         if isinstance(single, Quotient) and single.op == "%" and _divide(single.b, d)[1] == 0:
             return self.modulo(single.a, d)
         return atom(Quotient("%", rest, d))
+
+    def _peel(self, e: SizeLike, d: SizeLike) -> tuple[SizeLike, SizeLike, SizeLike] | None:
+        """Return (g, high, low) with ``e == g*high + low``, ``0 <= low < g`` and g a divisor of ``d``, or None.
+
+        Then ``e // d == high // (d / g)`` and ``e % d == (high % (d / g))*g + low``.
+        """
+        tried = set()
+        for atoms, coefficient in terms(e):
+            g = _common(total([(atoms, coefficient)]), d)
+            if g in tried or g == 1 or g == d:
+                continue
+            tried.add(g)
+            high, low = _divide(e, g)
+            if high != 0 and low != 0 and self.nonnegative(low) and self.below(low, g) and _divide(d, g)[1] == 0:
+                return g, high, low
+        return None
 
     def recombined(self, e: SizeLike) -> SizeLike:
         """Return ``e`` with ``(x // a)*a*k + (x % a)*k`` replaced by ``x*k``, as often as it occurs."""

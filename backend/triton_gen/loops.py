@@ -157,31 +157,32 @@ def _domain_of(program: Program, site: Site) -> Domain:
 
 
 def _levelled(program: Program, domain: Domain) -> Domain:
-    """Trace every output once: check that all folds live on the domain, and order them by dependence."""
+    """Trace every output: check that all folds live on the domain, and order them by dependence."""
     space = Space()
     w = Writer(space, new_names(program.graph))
     row = 0 if domain.rows == 1 else space.axis("row", domain.rows)
     column = space.axis("col", domain.columns)
-    level_of: dict[tuple[object, ...], int] = {}
     sites: dict[tuple[object, ...], Site] = {}
-    depth: list[int] = []
 
     def visit(site: Site) -> Val:
         check_site(program, domain, space, site, row)
-        if site.key not in level_of:
-            depth.append(0)
-            site.body(pull, space.unravel(column, site.ranges), ())
-            level_of[site.key] = depth.pop()
+        if site.key not in sites:
             sites[site.key] = site
-        if depth:
-            depth[-1] = max(depth[-1], level_of[site.key] + 1)
-        return Val(f"fold{len(level_of)}", held_dtype(site.dtype), frozenset({"row"} if row != 0 else ()))
+            site.body(pull, space.unravel(column, site.ranges), ())
+        return Val(f"fold{len(sites)}", held_dtype(site.dtype), frozenset({"row"} if row != 0 else ()))
 
     pull = Pull(program, w, visit)
     for o, kind in domain.outputs.items():
         pull.value(o, output_coordinates(program, domain, space, o, kind, row, column))
-    count = max(level_of.values(), default=-1) + 1
-    levels = tuple(tuple(sites[k] for k, v in level_of.items() if v == n) for n in range(count))
+    folded = {site.node.results[0] for site in sites.values()}
+    depth: dict[str, int] = {}
+    for node in program.graph.nodes:
+        below = max((depth.get(v, 0) for v in node.uses()), default=0)
+        for r in node.results:
+            depth[r] = below + (r in folded)
+    level = {key: depth[site.node.results[0]] - 1 for key, site in sites.items()}
+    count = max(level.values(), default=-1) + 1
+    levels = tuple(tuple(sites[k] for k, v in level.items() if v == n) for n in range(count))
     return attrs.evolve(domain, levels=levels)
 
 

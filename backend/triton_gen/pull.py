@@ -70,10 +70,33 @@ class Site:
 Barrier: TypeAlias = "Callable[[Site], Val]"
 
 
+def without_duplicates(graph: Graph) -> Graph:
+    """Return ``graph`` with each repeated application replaced by its first occurrence."""
+    same: dict[str, str] = {}
+    seen: dict[object, Node] = {}
+    nodes: list[Node] = []
+
+    def renamed(o: Any) -> Any:
+        return same.get(o, o) if isinstance(o, str) else tuple(map(renamed, o)) if isinstance(o, tuple) else o
+
+    for node in graph.nodes:
+        operands = tuple(renamed(o) for o in node.operands)
+        key = (node.op, operands, node.attrs)
+        first = seen.get(key)
+        if first is not None and not set(node.results) & graph.live_out:
+            same.update(zip(node.results, first.results, strict=True))
+            continue
+        if first is None:
+            seen[key] = node
+        nodes.append(attrs.evolve(node, operands=operands))
+    return attrs.evolve(graph, nodes=tuple(nodes))
+
+
 class Program:
     """A fragment in primitives with the environment of every node; shared by all attempts to write it."""
 
     def __init__(self, graph: Graph, ops: OpSet) -> None:
+        graph = without_duplicates(graph)
         self.graph = graph
         self.ops = ops
         self.types = graph.types
@@ -179,7 +202,7 @@ class Pull:
 
     def _broadcast(self, source: Any, at: Coordinates, guard: Guard) -> Any:
         if isinstance(source, Literal):
-            return literal(source.value)
+            return _number(self.space, source.value)
         if isinstance(source, tuple):
             return tuple(self._broadcast(s, at, guard) for s in source)
         return self.value(source, FUNCTIONS["align"](at, self.program.types[source].shape), guard)
@@ -389,7 +412,7 @@ class Pull:
                 raise Unsupported(f"the list {n} indexed by a coordinate")
             source, index = source[index[0]], index[1:]
         if isinstance(source, Literal):
-            return literal(source.value)
+            return _number(self.space, source.value)
         return self.value(source, tuple(self.as_coordinate(i) for i in index), guard + conditions)
 
     def _call(
@@ -546,6 +569,13 @@ class Pull:
         if result is None:
             raise Unsupported("an empty fold")
         return result
+
+
+def _number(space: Space, value: bool | int | float | Size) -> Val:
+    """Return a literal; a size is a number without a type of its own, like one."""
+    if isinstance(value, Size):
+        return Val(space.text(value), "", level=LEVELS["+"] if len(value.terms) > 1 else LEVELS["*"])
+    return literal(value)
 
 
 def combine(w: Writer, combiner: str, a: Val, b: Val) -> Val:

@@ -110,7 +110,7 @@ def _floor(w: Writer, op: str, a: Val, b: Val) -> Val:
 
 def _tensor(v: Val, like: Val) -> str:
     """Return text of a literal as a tensor shaped like ``like``; libdevice takes tensors only."""
-    return f"tl.full({like.text}.shape, {v.text}, {like.text}.dtype)" if v.literal is not None else v.text
+    return f"tl.full({like.text}.shape, {v.text}, {like.text}.dtype)" if not v.dtype else v.text
 
 
 def power(w: Writer, a: Val, b: Val) -> Val:
@@ -177,7 +177,7 @@ def call(w: Writer, fn: str, *args: Val) -> Val:
     texts = [o.text for o in operands]
     if "libdevice." in row.triton:
         operands = [w.assign("t", o) for o in operands]
-        anchor = next(o for o in operands if o.literal is None)
+        anchor = next(o for o in operands if o.dtype)
         texts = [_tensor(o, anchor) for o in operands]
     if "{0}" in row.triton:
         spelled = row.in_triton(*texts)

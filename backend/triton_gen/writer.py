@@ -182,7 +182,7 @@ class Writer:
 
 def convert(val: Val, dtype: str) -> Val:
     """Return ``val`` as an element of ``dtype``; literals stay literals."""
-    if val.dtype == dtype:
+    if val.dtype == dtype or (not val.dtype and val.literal is None):
         return val
     if val.literal is not None:
         if is_float(dtype):
