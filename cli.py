@@ -198,14 +198,14 @@ def ir_print(
     """Print a program in canonical text."""
     from .ir import expand_graph, print_graph
 
-    graph, known = _read_program(file, ops)
+    graph, known, _ = _read_program(file, ops)
     print(print_graph(expand_graph(graph, known) if expand else graph), end="")
 
 
 @ir_app.command("check", epilog=_examples("drt ir check block.drt"))
 def ir_check(file: ProgramArgument, ops: OpsOption = None) -> None:
     """Check a program: names, operators, types and every constraint."""
-    graph, _ = _read_program(file, ops)
+    graph, _, _ = _read_program(file, ops)
     print(f"{file}: good: {len(graph.nodes)} operators, {len(graph.inputs)} inputs, {len(graph.outputs)} outputs")
 
 
@@ -222,14 +222,14 @@ def ir_run(
     size: SizeOption = None,
 ) -> None:
     """Run a program in PyTorch and print each output's type and statistics."""
-    graph, known = _read_program(file, ops)
+    graph, known, state = _read_program(file, ops)
 
     from . import cli_view, program
 
     if inputs is not None:
         values = program.load_inputs(graph, inputs)
     else:
-        values = program.random_inputs(graph, program.parse_sizes(graph, size or ()), seed)
+        values = program.random_inputs(graph, program.parse_sizes(graph, size or ()), seed, state)
     cli_view.show_summaries(program.run(graph, values, known))
 
 
@@ -278,8 +278,8 @@ def _operators(files: Sequence[Path] | None) -> OpSet:
     return load_ops(*files) if files else builtin_ops()
 
 
-def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet]:
-    """Return the checked graph of a ``.drt`` file, or of an imported model, and the operators that it may use."""
+def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet, dict[str, Any]]:
+    """Return the checked graph of a ``.drt`` file or of a model, the operators that it may use, and the model's tensors."""
     from .ir import parse_graph, verify_graph
 
     if file.endswith(".drt"):
@@ -289,15 +289,16 @@ def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet]:
             text = Path(file).read_text(encoding="utf-8")
         except UnicodeDecodeError as error:
             raise _bad_usage(f"is not text ({error.reason}), expected a program in UTF-8", subject=file) from None
-        graph = parse_graph(text, file=file, ops=known)
+        graph, state = parse_graph(text, file=file, ops=known), {}
     else:
         known = _operators(ops)
         from .frontend import import_module, load_model
 
         model = load_model(file)
-        graph = import_module(model.module, model.example_inputs, ops=known).graph
+        imported = import_module(model.module, model.example_inputs, example_kwargs=model.example_kwargs, ops=known)
+        graph, state = imported.graph, dict(imported.state)
     verify_graph(graph, known)
-    return graph, known
+    return graph, known, state
 
 
 def _stem(model: str) -> str:

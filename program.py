@@ -58,16 +58,22 @@ def _shape(type_: TensorType, sizes: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(int(substitute(size, env)) for size in type_.shape)  # type: ignore[arg-type]
 
 
-def random_inputs(graph: Graph, sizes: Mapping[str, int], seed: int = 0) -> list[torch.Tensor]:
+def random_inputs(
+    graph: Graph, sizes: Mapping[str, int], seed: int = 0, state: Mapping[str, torch.Tensor] | None = None
+) -> list[torch.Tensor]:
     """Return a tensor for each input of ``graph``: standard normal floats, integers 0 and 1 (valid as indices), fair booleans.
 
     Args:
         sizes: a value for every symbol.
         seed: of the generator; equal seeds give equal tensors.
+        state: tensors that a module already has, by its own names (``fc.weight``); they are not drawn.
     """
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for value in graph.inputs:
+        if state and value.target in state:
+            tensors.append(state[value.target])
+            continue
         shape, dtype = _shape(value.type, sizes), TORCH_DTYPES[value.type.dtype]
         if dtype.is_floating_point:
             tensors.append(torch.randn(shape, generator=generator).to(dtype))
