@@ -1,0 +1,517 @@
+"""Untrusted code in a process of its own: a fork server, one short-lived child per job.
+
+The server (the *zygote*) imports torch, Triton and the checkers once, single-threaded and without a GPU, and then forks for
+each job a supervisor, which forks the child that runs the job's handler.  The supervisor ends the child's whole process
+group at the deadline.  A job is a :class:`Frame` (JSON header and tensors); the child answers with frames as it goes, so that
+what it had found before a crash is kept.  Nothing that a child wrote is ever unpickled.
+
+Crashes, exits and time-outs come back as a :class:`Reply` with a status, never as an exception.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from ..ir.errors import UsageError
+
+_DTYPES = {str(d).removeprefix("torch."): d for d in (
+    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
+    torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2,
+)}  # fmt: skip
+
+
+@attrs.frozen
+class Frame:
+    """A message: JSON values and tensors by name."""
+
+    header: dict[str, Any]
+    tensors: dict[str, torch.Tensor] = attrs.field(factory=dict, eq=False)
+
+    def to_bytes(self) -> bytes:
+        """Return the frame as bytes: two lengths, the header, and the dense contents of the tensors."""
+        parts: list[bytes] = []
+        listing = []
+        for name, tensor in self.tensors.items():
+            dense = tensor.detach().to("cpu").contiguous()
+            data = dense.view(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
+            listing.append([name, str(dense.dtype).removeprefix("torch."), list(dense.shape), len(data)])
+            parts.append(data)
+        head = json.dumps({"header": self.header, "tensors": listing}).encode()
+        body = b"".join(parts)
+        return struct.pack("<QQ", len(head), len(body)) + head + body
+
+
+def read_frames(data: bytes) -> Iterator[Frame]:
+    """Yield the frames in ``data``; an incomplete last one, or anything malformed, ends the sequence."""
+    at = 0
+    while at + 16 <= len(data):
+        n_head, n_body = struct.unpack_from("<QQ", data, at)
+        at += 16
+        if at + n_head + n_body > len(data):
+            return
+        try:
+            head = json.loads(data[at : at + n_head])
+            offset, tensors = at + n_head, {}
+            for name, dtype, shape, n_bytes in head["tensors"]:
+                raw = bytearray(data[offset : offset + n_bytes])
+                flat = torch.frombuffer(raw, dtype=torch.uint8).view(_DTYPES[dtype]) if raw else None
+                empty = torch.empty(0, dtype=_DTYPES[dtype])
+                tensors[name] = (empty if flat is None else flat).reshape(shape)
+                offset += n_bytes
+            frame = Frame(head["header"], tensors)
+        except (ValueError, KeyError, TypeError, RuntimeError):
+            return
+        at += n_head + n_body
+        yield frame
+
+
+@attrs.frozen
+class Reply:
+    """What became of a job.
+
+    Attributes:
+        status: ``ok``, ``timeout``, ``signal`` (``detail`` names it), ``exit`` (left without finishing), or ``lost``.
+        frames: what the child had sent, in order.
+        log: the end of what it printed.
+    """
+
+    status: str
+    detail: str
+    frames: tuple[Frame, ...]
+    log: str
+    time_ms: float
+
+    def named(self, kind: str) -> list[Frame]:
+        """Return the frames whose header has this ``kind``."""
+        return [f for f in self.frames if f.header.get("kind") == kind]
+
+
+# -- in the child -----------------------------------------------------------------------------------------------------
+
+
+class Channel:
+    """The child's side: sends frames."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    def send(self, kind: str, tensors: Mapping[str, torch.Tensor] | None = None, **header: Any) -> None:
+        """Write one frame."""
+        data = memoryview(Frame({"kind": kind, **header}, dict(tensors or {})).to_bytes())
+        while data:
+            data = data[os.write(self._fd, data) :]
+
+
+def _limit(memory_mb: int, cpu_s: int) -> None:
+    limits = {
+        resource.RLIMIT_CORE: 0,
+        resource.RLIMIT_CPU: cpu_s,
+        resource.RLIMIT_FSIZE: 1 << 30,
+        resource.RLIMIT_NOFILE: 256,
+        resource.RLIMIT_AS: memory_mb << 20,
+    }
+    for kind, value in limits.items():
+        _, hard = resource.getrlimit(kind)
+        bound = value if hard == resource.RLIM_INFINITY else min(value, hard)
+        resource.setrlimit(kind, (bound, bound))
+
+
+def _confine(workdir: str) -> None:
+    """Take away what a candidate has no use for: the environment and the terminal.
+
+    A jail of the kernel (Landlock, seccomp, namespaces) belongs here, after the limits and before the candidate's code.
+    """
+    os.chdir(workdir)
+    keep = {k: v for k, v in os.environ.items() if k in ("TRITON_INTERPRET", "OMP_NUM_THREADS", "LANG", "PATH")}
+    os.environ.clear()
+    os.environ.update(keep, HOME=workdir, TMPDIR=workdir, TRITON_CACHE_DIR=os.path.join(workdir, "triton"))
+
+
+def _child(job: dict[str, Any], handler: Any) -> None:
+    workdir = job["dir"]
+    log = os.open(os.path.join(workdir, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    channel = Channel(os.path.join(workdir, "reply"))
+    _limit(job["memory_mb"], job["cpu_s"])
+    _confine(workdir)
+    request = next(read_frames(Path(workdir, "job").read_bytes()))
+    handler(request, channel)
+    channel.send("end")
+
+
+def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
+    """Fork the child, wait for it until the deadline, end its process group, and say what became of it."""
+    started = time.monotonic()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+    pid = os.fork()
+    if pid == 0:
+        code = 3
+        try:
+            os.setsid()
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+            _child(job, handler)
+            code = 0
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+        finally:
+            with contextlib.suppress(BaseException):
+                sys.stdout.flush()
+                sys.stderr.flush()
+            os._exit(code)
+    status: int | None = None
+    while status is None:
+        done, waited = os.waitpid(pid, os.WNOHANG)
+        if done:
+            status = waited
+            break
+        left = started + job["timeout_s"] - time.monotonic()
+        if left <= 0:
+            break
+        signal.sigtimedwait({signal.SIGCHLD}, min(left, 1.0))
+    timed_out = status is None
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, signal.SIGKILL)
+    if status is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        _, status = os.waitpid(pid, 0)
+    if timed_out:
+        word, detail = "timeout", f"no result within {job['timeout_s']:g} s"
+    elif os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        word, detail = "signal", signal.Signals(number).name
+        if number == signal.SIGXCPU:
+            word, detail = "timeout", f"more than {job['cpu_s']} s of processor time"
+    elif os.WEXITSTATUS(status):
+        word, detail = "exit", f"exit status {os.WEXITSTATUS(status)}"
+    else:
+        word, detail = "ok", ""
+    line = json.dumps({"id": job["id"], "status": word, "detail": detail, "time_ms": (time.monotonic() - started) * 1e3})
+    os.write(out, (line + "\n").encode())
+
+
+def serve(handler: Any) -> None:
+    """Run the fork server on standard input and output; ``handler(request, channel)`` runs in the children."""
+    import gc
+
+    out = os.dup(1)
+    os.dup2(2, 1)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
+    gc.collect()
+    gc.freeze()
+    os.write(out, b'{"id": "ready"}\n')
+    pending = b""
+    while True:
+        chunk = os.read(0, 65536)
+        if not chunk:
+            return
+        *lines, pending = (pending + chunk).split(b"\n")
+        for line in lines:
+            if os.fork() == 0:
+                try:
+                    _supervise(json.loads(line), handler, out)
+                finally:
+                    os._exit(0)
+
+
+# -- in the parent ----------------------------------------------------------------------------------------------------
+
+_PREAMBLE = """
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("drt", {init!r}, submodule_search_locations=[{root!r}])
+sys.modules["drt"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from drt.backend.verify.{module} import main
+main()
+"""
+
+
+def start_server(module: str, environment: Mapping[str, str], errors: Any) -> subprocess.Popen[bytes]:
+    """Start ``drt.backend.verify.<module>.main`` in a fresh interpreter of this Python, with this drt; ``errors`` is its standard error."""
+    root = Path(__file__).resolve().parent.parent
+    code = _PREAMBLE.format(init=str(root / "__init__.py"), root=str(root), module=module)
+    paths = [p for p in sys.path if p and Path(p).resolve() != root]
+    env = {**os.environ, **environment, "PYTHONPATH": os.pathsep.join(paths)}
+    return subprocess.Popen(
+        [sys.executable, "-c", code],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, env=env, start_new_session=True,
+        cwd=tempfile.gettempdir(),
+    )  # fmt: skip
+
+
+_SINGLE_THREAD = {
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
+    "TRITON_DEFAULT_FP_FUSION": "1",
+}  # fmt: skip
+
+
+class Sandbox:
+    """A fork server for one kind of job; start it with :func:`interpreter_sandbox` or :func:`compiler_sandbox`."""
+
+    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
+        self._module, self._environment = module, dict(environment)
+        self._lock = threading.Lock()
+        self._server: subprocess.Popen[bytes] | None = None
+        self._waiting: dict[str, Future[dict[str, Any]]] = {}
+        self._ready = threading.Event()
+        self._count = 0
+        self._owner = os.getpid()
+        self._errors = tempfile.TemporaryFile()
+
+    def start(self) -> None:
+        """Start the server, if it is not running, without waiting for it."""
+        with self._lock:
+            if self._server is not None and self._server.poll() is None:
+                return
+            self._ready = threading.Event()
+            self._server = start_server(self._module, self._environment, self._errors)
+            threading.Thread(target=self._listen, args=(self._server, self._ready), daemon=True).start()
+
+    def wait_ready(self, timeout_s: float = 120.0) -> bool:
+        """Start the server and wait until it takes jobs; False where it did not come up."""
+        self.start()
+        return self._ready.wait(timeout_s) and self._server is not None and self._server.poll() is None
+
+    def _listen(self, server: subprocess.Popen[bytes], ready: threading.Event) -> None:
+        assert server.stdout is not None
+        for line in server.stdout:
+            message = json.loads(line)
+            if message["id"] == "ready":
+                ready.set()
+                continue
+            with self._lock:
+                future = self._waiting.pop(message["id"], None)
+            if future is not None:
+                future.set_result(message)
+        with self._lock:
+            lost, self._waiting = self._waiting, {}
+        ready.set()
+        for future in lost.values():
+            future.set_result({"status": "lost", "detail": "the sandbox server ended", "time_ms": 0.0})
+
+    def submit(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Future[Reply]:
+        """Start a job and return its future; the future never raises."""
+        if not self.wait_ready():
+            done: Future[Reply] = Future()
+            log = _tail(self._errors)
+            last = log.strip().splitlines()[-1:] or ["no message"]
+            done.set_result(Reply("lost", f"the sandbox server could not be started: {last[0]}", (), log, 0.0))
+            return done
+        workdir = tempfile.mkdtemp(prefix="drt_job_")
+        Path(workdir, "job").write_bytes(request.to_bytes())
+        with self._lock:
+            self._count += 1
+            name = f"{self._owner}.{self._count}"
+            inner: Future[dict[str, Any]] = Future()
+            self._waiting[name] = inner
+            server = self._server
+        job = {"id": name, "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5}
+        outer: Future[Reply] = Future()
+        inner.add_done_callback(lambda f: outer.set_result(_collect(workdir, f.result())))
+        try:
+            assert server is not None and server.stdin is not None
+            with self._lock:
+                server.stdin.write((json.dumps(job) + "\n").encode())
+                server.stdin.flush()
+        except OSError as error:
+            with self._lock:
+                self._waiting.pop(name, None)
+            if not inner.done():
+                inner.set_result({"status": "lost", "detail": str(error), "time_ms": 0.0})
+        return outer
+
+    def run(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Reply:
+        """Run a job and return what became of it."""
+        return self.submit(request, timeout_s, memory_mb).result()
+
+    def close(self) -> None:
+        """End the server; running jobs are lost."""
+        with self._lock:
+            server, self._server = self._server, None
+        if server is not None:
+            with contextlib.suppress(OSError):
+                server.stdin.close()  # type: ignore[union-attr]
+            try:
+                server.wait(2)
+            except subprocess.TimeoutExpired:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(server.pid, signal.SIGKILL)
+                server.wait()
+
+
+def _tail(file: Any, n: int = 4000) -> str:
+    """Return the end of a file that another process writes to."""
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), n, max(0, size - n)).decode(errors="replace")
+
+
+def _collect(workdir: str, message: dict[str, Any]) -> Reply:
+    reply, log = Path(workdir, "reply"), Path(workdir, "log")
+    try:
+        frames = tuple(read_frames(reply.read_bytes())) if reply.exists() else ()
+        text = log.read_bytes()[-8000:].decode(errors="replace") if log.exists() else ""
+    except OSError as error:
+        frames, text = (), str(error)
+    shutil.rmtree(workdir, ignore_errors=True)
+    status, detail = message["status"], message["detail"]
+    finished = bool(frames) and frames[-1].header.get("kind") == "end"
+    if status == "ok" and not finished:
+        status, detail = "exit", "the process ended before its work was done"
+    return Reply(status, detail, frames, text, message["time_ms"])
+
+
+_SANDBOXES: dict[str, Sandbox] = {}
+
+
+def _sandbox(module: str, environment: Mapping[str, str]) -> Sandbox:
+    key = f"{module}@{os.getpid()}"  # a server belongs to the process that started it
+    if key not in _SANDBOXES:
+        _SANDBOXES[key] = Sandbox(module, {**_SINGLE_THREAD, **environment})
+        atexit.register(_SANDBOXES[key].close)
+    return _SANDBOXES[key]
+
+
+def interpreter_sandbox() -> Sandbox:
+    """The sandbox whose children run Triton kernels in the corrected interpreter, on the CPU."""
+    return _sandbox("worker", {"TRITON_INTERPRET": "1"})
+
+
+def compiler_sandbox() -> Sandbox:
+    """The sandbox whose children compile kernels to machine code without a GPU."""
+    return _sandbox("compiling", {"TRITON_INTERPRET": "0"})
+
+
+# -- a persistent process, for a device --------------------------------------------------------------------------------
+
+
+class Worker:
+    """One process that runs jobs one after another, for devices that cannot be used after a fork.
+
+    It is started on first use, kept for later jobs, and replaced when a job outlives its deadline or ends it.
+    """
+
+    def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
+        self._module, self._environment = module, dict(environment or {})
+        self._server: subprocess.Popen[bytes] | None = None
+        self._pending = b""
+        self._count = 0
+        self._lock = threading.Lock()
+        self._errors = tempfile.TemporaryFile()
+
+    def _line(self, deadline: float) -> dict[str, Any] | None:
+        """Return the next message; None at the deadline; raises EOFError when the process ended."""
+        assert self._server is not None and self._server.stdout is not None
+        fd = self._server.stdout.fileno()
+        while b"\n" not in self._pending:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([fd], [], [], left)[0]:
+                return None
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                raise EOFError
+            self._pending += chunk
+        line, self._pending = self._pending.split(b"\n", 1)
+        return dict(json.loads(line))
+
+    def run(self, request: Frame, timeout_s: float, start_timeout_s: float = 180.0) -> Reply:
+        """Run a job and return what became of it."""
+        with self._lock:
+            workdir = tempfile.mkdtemp(prefix="drt_job_")
+            Path(workdir, "job").write_bytes(request.to_bytes())
+            started = time.monotonic()
+            try:
+                if self._server is None or self._server.poll() is not None:
+                    self._pending = b""
+                    self._server = start_server(self._module, self._environment, self._errors)
+                    if self._line(time.monotonic() + start_timeout_s) is None:
+                        raise TimeoutError
+                self._count += 1
+                started = time.monotonic()
+                assert self._server.stdin is not None
+                self._server.stdin.write((json.dumps({"id": self._count, "dir": workdir}) + "\n").encode())
+                self._server.stdin.flush()
+                message = self._line(started + timeout_s)
+                if message is None:
+                    raise TimeoutError
+                outcome = {"status": message["status"], "detail": message["detail"]}
+            except TimeoutError:
+                outcome = {"status": "timeout", "detail": f"no result within {timeout_s:g} s"}
+                self._end()
+            except (EOFError, OSError):
+                code = self._server.wait() if self._server is not None else 0
+                name = signal.Signals(-code).name if code and code < 0 else f"exit status {code}"
+                last = _tail(self._errors).strip().splitlines()[-1:]
+                detail = f"{name}: {last[0]}" if last else name
+                outcome = {"status": "signal" if code and code < 0 else "exit", "detail": detail}
+                self._server = None
+            return _collect(workdir, {**outcome, "time_ms": (time.monotonic() - started) * 1e3})
+
+    def _end(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(server.pid, signal.SIGKILL)
+            server.wait()
+
+    def close(self) -> None:
+        """End the process."""
+        with self._lock:
+            self._end()
+
+
+def serve_worker(handler: Any) -> None:
+    """Run ``handler(request, channel)`` for each job on standard input, in this process."""
+    out = os.dup(1)
+    os.dup2(2, 1)
+    os.write(out, b'{"id": "ready"}\n')
+    for line in sys.stdin:
+        job = json.loads(line)
+        outcome = {"id": job["id"], "status": "ok", "detail": ""}
+        try:
+            request = next(read_frames(Path(job["dir"], "job").read_bytes()))
+            channel = Channel(os.path.join(job["dir"], "reply"))
+            handler(request, channel)
+            channel.send("end")
+        except BaseException as error:
+            outcome.update(status="exit", detail=f"{type(error).__name__}: {error}"[:500])
+        os.write(out, (json.dumps(outcome) + "\n").encode())
+
+
+_WORKERS: dict[str, Worker] = {}
+
+
+def device_worker() -> Worker:
+    """The process that runs candidates on the CUDA device; raises UsageError where there is none."""
+    if not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available")
+    key = f"device@{os.getpid()}"
+    if key not in _WORKERS:
+        _WORKERS[key] = Worker("device", {"TRITON_INTERPRET": "0"})
+        atexit.register(_WORKERS[key].close)
+    return _WORKERS[key]

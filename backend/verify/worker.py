@@ -1,0 +1,384 @@
+"""What the sandbox's children do: import a candidate, trace it, run it under the corrected interpreter, send what came out.
+
+Nothing is judged here: outputs and observations go to the parent, which alone knows what is right.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import time
+import types
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import triton
+import triton.language as tl
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+    UnsupportedOperatorException,
+)
+from torch.utils._pytree import tree_leaves
+
+from .. import sandbox
+from . import interpreter, memory
+from .launches import AtenRecorder, Event, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
+
+_DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
+           "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
+
+
+def error_text(error: BaseException) -> str:
+    """Return the innermost cause of an error as ``Type: message``, one line, with the candidate's line where known."""
+    root: BaseException = error
+    while root.__cause__ is not None:
+        root = root.__cause__
+    line, trace = 0, root.__traceback__
+    while trace is not None:
+        if os.path.basename(trace.tb_frame.f_code.co_filename) == "candidate.py":
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    text = " ".join(f"{type(root).__name__}: {root}".split())
+    return f"{text[:600]}{f' (line {line})' if line else ''}"
+
+
+def load_source(source: str, name: str = "candidate") -> types.ModuleType:
+    """Run ``source`` as a module in whose namespace ``torch``, ``triton``, ``tl`` and ``math`` are bound."""
+    import math
+
+    path = os.path.join(os.getcwd(), f"{name}.py")
+    with open(path, "w") as f:
+        f.write(source)
+    module = types.ModuleType(name)
+    module.__file__ = path
+    module.__dict__.update(torch=torch, triton=triton, tl=tl, math=math)
+    with contextlib.suppress(ImportError):
+        from triton.language.extra import libdevice
+
+        module.__dict__["libdevice"] = libdevice
+    exec(compile(source, path, "exec"), module.__dict__)
+    return module
+
+
+def describe(value: Any) -> dict[str, Any]:
+    """Return the shape, dtype, stride and device of an output, or what it is instead of a tensor."""
+    if not isinstance(value, torch.Tensor):
+        return {"type": type(value).__name__, "value": value if isinstance(value, (bool, int, float, str)) else repr(value)}
+    return {
+        "shape": list(value.shape), "stride": list(value.stride()), "dtype": str(value.dtype).removeprefix("torch."),
+        "device": value.device.type,
+    }  # fmt: skip
+
+
+def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
+    """Run a launcher on fake CUDA tensors of the real sizes; nothing is computed.
+
+    Returns:
+        ``launches`` (name, grid, constants) and ``outputs``, or ``error``, or ``skipped`` with the reason.
+    """
+    recorder = Recorder(execute=False)
+    try:
+        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), recorder:
+            fake = [
+                torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES[i["dtype"]], device="cuda") for i in inputs
+            ]
+            out = entry(*fake)
+            given = {id(t) for t in fake}
+            outputs = [
+                {**describe(o), "is_input": id(o) in given}
+                for o in (out if isinstance(out, (tuple, list)) else (out,))
+            ]
+    except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
+        return {"skipped": f"cannot be traced without values: {error_text(error)}"}
+    except Exception as error:
+        text = error_text(error)
+        if "data_ptr" in text or "fake" in text.lower():
+            return {"skipped": f"cannot be traced without values: {text}"}
+        return {"error": text}
+    return {
+        "launches": [[e.name, list(e.grid)] for e in recorder.events], "outputs": outputs,
+        "constants": sorted(c for c in recorder.constants if 0 < c < 2**31), "n_configs": recorder.n_configs,
+    }  # fmt: skip
+
+
+class Runner:
+    """Runs one callable many times and observes each run.
+
+    Args:
+        call: takes positional arguments and returns a tensor, or a nest of them.
+        persistent: tensors that belong to the callable (parameters, buffers) by name.
+    """
+
+    def __init__(self, call: Callable[..., Any], source_file: str, persistent: dict[str, torch.Tensor]) -> None:
+        self.call, self.source_file, self.persistent = call, source_file, persistent
+        self._kept: list[Any] = []
+        self._storages: set[int] = set()
+
+    def run(self, args: list[Any], names: list[str], fill: float = float("nan"), config: int = 0) -> dict[str, Any]:
+        """Return ``outputs`` (leaves) and observations of one run; ``error`` where it raised."""
+        events: list[Event] = []
+        monitor = memory.MemoryMonitor(fill)
+        monitor.source_file = self.source_file
+        recorder = Recorder(True, config, events, source_file=self.source_file)
+        tensors = {n: t for n, t in zip(names, args, strict=False) if isinstance(t, torch.Tensor)}
+        for name, tensor in tensors.items():
+            monitor.protect(tensor, name)
+        before = {n: t.clone() for n, t in tensors.items()}
+        started = time.perf_counter()
+        error = ""
+        outputs: list[Any] = []
+        with torch.no_grad(), cuda_stubs(), recorder, monitored(monitor), AtenRecorder(events), PretendCuda():
+            try:
+                outputs = tree_leaves(self.call(*args))
+            except Exception as raised:
+                error = error_text(raised)
+        seconds = time.perf_counter() - started
+        found = {"error": error, "kernel_error": recorder.kernel_error, "time_ms": seconds * 1e3}
+        found["launches"] = [e.name for e in events if e.kind == "launch"]
+        compute = [e for e in events if e.kind in ("compute", "opaque", "random")]
+        counts: dict[str, int] = {}
+        for e in compute:
+            counts[e.name] = counts.get(e.name, 0) + 1
+        found["aten"] = counts
+        found["aten_flops"] = sum(e.flops for e in compute)
+        found["triton_flops"] = monitor.flops
+        found["syncs"] = sum(e.kind == "sync" for e in events)
+        found["n_configs"] = recorder.n_configs
+        found["undefined_lanes"] = monitor.undefined_lanes
+        found["changed_inputs"] = [
+            n for n, t in tensors.items() if not torch.equal(_bits(t.contiguous()), _bits(before[n].contiguous()))
+        ]
+        if not error:
+            found["dead"] = dead_steps(events, (outputs, list(self.persistent.values())))
+            for i, o in enumerate(outputs):
+                if isinstance(o, torch.Tensor):
+                    monitor.check_output(o, f"output {i}")
+            found["outputs"] = [describe(o) for o in outputs]
+            found["alias"] = self._aliases(outputs, tensors)
+            found["by_kernels"] = [monitor.share_by_kernels(o) for o in outputs if isinstance(o, torch.Tensor)]
+        found["findings"] = [{**_plain(f), "text": f.text()} for f in monitor.findings]
+        return {"observed": found, "outputs": outputs}
+
+    def _aliases(self, outputs: list[Any], inputs: dict[str, torch.Tensor]) -> list[str]:
+        """Return what each output shares its memory with: ``input x``, ``output 0``, ``an earlier call``, or nothing."""
+        given = {t.untyped_storage().data_ptr(): f"input {n}" for n, t in inputs.items()}
+        given.update({t.untyped_storage().data_ptr(): f"state {n}" for n, t in self.persistent.items()})
+        result = []
+        for i, o in enumerate(outputs):
+            if not isinstance(o, torch.Tensor) or not o.untyped_storage().nbytes():
+                result.append("")
+                continue
+            address = o.untyped_storage().data_ptr()
+            alias = given.get(address, "an earlier call" if address in self._storages else "")
+            result.append(alias)
+            given.setdefault(address, f"output {i}")
+        self._storages |= {
+            o.untyped_storage().data_ptr() for o in outputs if isinstance(o, torch.Tensor) and o.numel()
+        }
+        self._kept.append(outputs)  # so that an address is not given out twice
+        return result
+
+
+def _bits(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor.view(torch.uint8) if tensor.dim() else tensor.reshape(1).view(torch.uint8)
+
+
+def _plain(finding: memory.Finding) -> dict[str, Any]:
+    return {"kind": finding.kind, "kernel": finding.kernel, "argument": finding.argument, "line": finding.line}
+
+
+def _same(a: list[Any], b: list[Any]) -> bool:
+    pairs = [(x, y) for x, y in zip(a, b, strict=False) if isinstance(x, torch.Tensor) and isinstance(y, torch.Tensor)]
+    return all(x.shape == y.shape and torch.equal(_bits(x.contiguous()), _bits(y.contiguous())) for x, y in pairs)
+
+
+def _judge_runs(
+    runner: Runner,
+    runs: list[dict[str, Any]],
+    arguments: Callable[[int], list[Any]],
+    names: list[str],
+    channel: sandbox.Channel,
+    budget_s: float,
+    before_run: Callable[[], None] = lambda: None,
+    after_run: Callable[[], dict[str, torch.Tensor]] = dict,
+) -> None:
+    """Run everything that was asked for, in order, until the budget is used; send one frame per run."""
+    started = time.monotonic()
+    pool: dict[int, list[Any]] = {}
+    for index, run in enumerate(runs):
+        if time.monotonic() - started > budget_s:
+            channel.send("stopped", done=index)
+            return
+        channel.send("stage", name="run", index=index)
+        fresh = arguments(index)
+        group = int(run["shapes"])
+        if group in pool and not run.get("fresh"):
+            # The same memory with new contents: an answer remembered by address is now a wrong one.
+            for old, new in zip(pool[group], fresh, strict=True):
+                if isinstance(old, torch.Tensor):
+                    old.copy_(new)
+            fresh = [o if isinstance(o, torch.Tensor) else n for o, n in zip(pool[group], fresh, strict=True)]
+        else:
+            pool[group] = fresh
+        before_run()
+        result = runner.run(fresh, names, config=int(run.get("config", 0)))
+        observed, outputs = result["observed"], result["outputs"]
+        tensors = {f"out.{i}": o for i, o in enumerate(outputs) if isinstance(o, torch.Tensor)}
+        tensors.update({f"state.{n}": t for n, t in after_run().items()})
+        channel.send("run", tensors, index=index, observed=observed)
+        if observed["error"]:
+            return
+        n_configs = observed["n_configs"]
+        if index == 0 and n_configs > 1:
+            for config in range(1, min(n_configs, 24)):
+                if time.monotonic() - started > budget_s:
+                    break
+                channel.send("stage", name="config", index=index, config=config)
+                before_run()
+                other = runner.run(fresh, names, config=config)
+                tensors = {f"out.{i}": o for i, o in enumerate(other["outputs"]) if isinstance(o, torch.Tensor)}
+                channel.send("run", tensors, index=index, config=config, observed=other["observed"])
+                if other["observed"]["error"]:
+                    return
+        if observed["undefined_lanes"] and not run.get("repeat_done") and index < 2:
+            sides = []
+            for fill in (3e38, -3e38):
+                before_run()
+                sides.append(runner.run(fresh, names, fill=fill, config=int(run.get("config", 0)))["outputs"])
+            if not _same(sides[0], sides[1]):
+                channel.send("undefined", index=index)
+
+
+def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+    """Serve a job of kind ``fragment``: a launcher that takes and returns tensors."""
+    h = request.header
+    channel.send("stage", name="import")
+    try:
+        module = load_source(h["source"])
+        entry = getattr(module, h["entry"])
+    except Exception as error:
+        channel.send("import_error", error=error_text(error))
+        return
+    if h.get("real"):
+        channel.send("stage", name="trace")
+        started = time.perf_counter()
+        fake = trace_fake(entry, h["real"])
+        channel.send("fake", time_ms=(time.perf_counter() - started) * 1e3, **fake)
+        if "error" in fake:
+            return
+    runner = Runner(entry, str(module.__file__), {})
+
+    def arguments(index: int) -> list[Any]:
+        out = []
+        for i, stride in enumerate(h["runs"][index]["strides"]):
+            dense = request.tensors[f"{index}.{i}"]
+            if stride is not None and list(dense.stride()) != stride:
+                view = torch.empty_strided(dense.shape, stride, dtype=dense.dtype)
+                dense = view.copy_(dense)
+            out.append(dense)
+        return out
+
+    _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+
+
+def _unpickled(frame: sandbox.Frame, name: str) -> Any:
+    # Written by the parent, read by the child: the trusted direction.
+    return torch.load(io.BytesIO(frame.tensors[name].numpy().tobytes()), weights_only=False)
+
+
+def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+    """Serve a job of kind ``module``: a whole file that defines ``ModelNew``."""
+    h = request.header
+    channel.send("stage", name="import")
+    try:
+        module = load_source(h["source"])
+    except Exception as error:
+        channel.send("import_error", error=error_text(error))
+        return
+    factory = getattr(module, h["entry"], None)
+    if factory is None:
+        channel.send("import_error", error=f"the file defines no {h['entry']}")
+        return
+    channel.send("stage", name="construct")
+    state = {k.removeprefix("state."): v for k, v in request.tensors.items() if k.startswith("state.")}
+    try:
+        args, kwargs = _unpickled(request, "init")
+        with cuda_stubs():
+            model = factory(*args, **kwargs)
+        model.train(bool(h["training"]))
+        model.load_state_dict(state, strict=True)
+    except Exception as error:
+        channel.send("construct_error", error=error_text(error))
+        return
+    persistent = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    parameters = {n for n, _ in model.named_parameters()}
+    runner = Runner(model, str(module.__file__), persistent)
+
+    def restore() -> None:
+        with torch.no_grad():
+            model.load_state_dict(state, strict=True)
+        torch.manual_seed(h["seed"])
+
+    def changed() -> dict[str, torch.Tensor]:
+        now = model.state_dict()
+        return {n: t for n, t in now.items() if n in parameters or n in h["updated"]} if h["updated"] else {
+            n: t for n, t in now.items() if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
+        }  # fmt: skip
+
+    _judge_runs(
+        runner, h["runs"], lambda i: list(_unpickled(request, f"args.{i}")), h["names"], channel, h["budget_s"],
+        restore, changed,
+    )  # fmt: skip
+
+
+def handle(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+    """Serve one job."""
+    warnings.simplefilter("ignore")
+    (judge_module if request.header["kind"] == "module" else judge_fragment)(request, channel)
+
+
+_WARM = """
+@triton.jit
+def _warm(x, y, o, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(x + i, mask=i < n, other=0.0)
+    b = tl.load(y + i, mask=i < n, other=0.0).to(tl.float32)
+    m = tl.max(a, 0) + tl.sum(tl.exp(b), 0)
+    tl.store(o + i, tl.where(a > 0, a * b + m, tl.sigmoid(a)), mask=i < n)
+
+
+def warm(x, y):
+    o = torch.empty_like(x)
+    _warm[(triton.cdiv(x.numel(), 16),)](x, y, o, x.numel(), BLOCK=16)
+    return o
+"""
+
+
+def _warm_up() -> None:
+    """Run one small kernel through everything, so that children start with it all imported and cached."""
+    import tempfile
+
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        module = load_source(_WARM, "warm")
+        shape = {"shape": [20], "stride": [1]}
+        trace_fake(module.warm, [{**shape, "dtype": "f32"}, {**shape, "dtype": "bf16"}])
+        runner = Runner(module.warm, str(module.__file__), {})
+        runner.run([torch.ones(20), torch.ones(20, dtype=torch.bfloat16)], ["x", "y"])
+        os.chdir(here)
+
+
+def main() -> None:
+    """The sandbox server's program."""
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    interpreter.install()
+    memory.install()
+    _warm_up()
+    sandbox.serve(handle)
