@@ -369,6 +369,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "is_float": _class_of("float"),
     "is_int": _class_of("int"),
     "is_bool": lambda dtype: dtype == "bool",
+    "is_whole": _is_size,
     # PyTorch sums and multiplies integers and booleans in 64 bits.
     "sum_dtype": lambda dtype: dtype if dtype in DTYPE_CLASSES["float"] else "i64",
     "column": lambda shapes, axis: tuple(s[axis] for s in shapes),
