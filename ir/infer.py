@@ -276,7 +276,9 @@ class _Call:
 
 
 def _less(a: Any, b: Any) -> bool:
-    return bool(compare("<", a, b)) if isinstance(a, Size) or isinstance(b, Size) else a < b
+    if isinstance(a, float) or isinstance(b, float):  # an infinite bound of a symbolic size
+        return a == float("-inf") or b == float("inf") if isinstance(a, Size) or isinstance(b, Size) else bool(a < b)
+    return bool(compare("<", a, b)) if isinstance(a, Size) or isinstance(b, Size) else bool(a < b)
 
 
 def show(value: Any) -> str:
