@@ -127,8 +127,12 @@ def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, titl
 
 
 def _cause(error: BaseException) -> str:
+    """Return PyTorch's reason as one line: its first line, and the first violated constraint where it lists them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    if text.startswith("Constraints violated"):
+        detail = next((line.removeprefix("- ") for line in lines if line.startswith("- ")), "")
+        return f"{text.partition('!')[0]}: {detail}"
     return f"{type(error).__name__}: {text}" if len(text) < 60 and not text.startswith(type(error).__name__) else text
 
 

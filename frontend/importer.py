@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from ..ir import DTYPES, Literal, OpSet, Size, TensorType, Unsupported, UsageError, VerifyError
 from ..ir.build import GraphBuilder
 from ..ir.opdef import Location
+from ..ir.typesys import is_float
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
@@ -67,6 +68,7 @@ class Importer:
         self.constants: dict[str, torch.Tensor] = {}  # tensors that appear in decompositions
         self.unknown: dict[str, tuple[int, str]] = {}
         self.location: Location | None = None
+        self.stem = "value"  # the name of the call that is being read; what it is made of is named after it
         self.fake_mode: Any = None
         self._casts: dict[tuple[str, str], Value] = {}
         self._decompositions: Mapping[Any, Callable[..., Any]] | None = None
@@ -211,12 +213,19 @@ class Importer:
         """Return a call that is not in the program, to be matched in place of one that is."""
         return self.call_of(overload_of(target), args, kwargs)
 
-    def build(self, target: str, *args: Any, stem: str = "", **kwargs: Any) -> Value:
-        """Emit one single-result call that is not in the program, and return its value."""
+    def build(self, target: str, *args: Any, name: str = "", **kwargs: Any) -> Value:
+        """Emit one single-result call that is not in the program, and return its value.
+
+        Args:
+            target: the ATen overload.
+            args: of the call.
+            name: for the value; "" derives one from the program's call that is being read.
+            kwargs: of the call.
+        """
         match, reason = match_call(self.call(target, *args, **kwargs), [None], {0}, self.ops)
         if match is None:
             raise Unsupported(f"{target}: {reason}")
-        result = self._append(match, [stem or target.split(".")[1]])[0]
+        result = self._append(match, [name or f"{self.stem}_{target.split('.')[1]}"])[0]
         assert isinstance(result, Value)
         return result
 
@@ -231,6 +240,7 @@ class Importer:
             expected, typed = [None] * len(fakes), False
         if not typed:
             return self._opaque(overload, call, fakes, names, "its results have a dtype that the IR does not have")
+        self.stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
         match, reason = match_call(call, expected, used, self.ops)
         reasons = [reason]
         if match is None and call.target in NORMAL:
@@ -274,7 +284,15 @@ class Importer:
 
     def _operand(self, operand: Any, casts: Mapping[str, str]) -> Any:
         if isinstance(operand, Value):
-            return (self.cast(operand, casts[operand.name]) if operand.name in casts else operand).name
+            dtype = casts.get(operand.name, operand.type.dtype)
+            if operand.number is not None:
+                number = float(operand.number) if is_float(dtype) else operand.number
+                key = (f"{number!r}", dtype)
+                if key not in self._casts:
+                    name = self.builder.add("full", shape=(), value=number, dtype=dtype, location=self.location)
+                    self._casts[key] = Value(name, self.builder.types[name])
+                return self._casts[key].name
+            return self.cast(operand, dtype).name
         if isinstance(operand, tuple):
             return tuple(self._operand(o, casts) for o in operand)
         return operand
@@ -301,8 +319,7 @@ class Importer:
             values = list(_values(call.arguments))
             env = dict(zip([n for n in traced.graph.nodes if n.op == "placeholder"], values, strict=True))
             before.watch()
-            stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
-            returned = self.run(traced.graph, env, prefix=f"{stem}_", last=names[0])
+            returned = self.run(traced.graph, env, prefix=f"{self.stem}_", last=names[0])
             if len(self.unknown) != before.n_unknown or self.unknown != before.unknown:
                 inner = next(t for t, c in self.unknown.items() if before.unknown.get(t) != c)
                 before.restore()

@@ -55,7 +55,7 @@ class AtenCall:
     arguments: Mapping[str, Argument]
     defaults: Mapping[str, Argument]
 
-    def replace(self, **values: Argument) -> AtenCall:
+    def replace(self, /, **values: Argument) -> AtenCall:
         """Return the call with some arguments replaced."""
         return attrs.evolve(self, arguments={**self.arguments, **values})
 

@@ -148,7 +148,7 @@ def _pieces(sizes: Callable[[AtenCall, Any, int], Sequence[Any]]) -> Rule:
             end = start + size
             whole = start == 0 and end == x.type.shape[axis]
             piece = (
-                x if whole else b.build("aten.slice.Tensor", x, axis, start, end, stem=names[i]) if i in used else None
+                x if whole else b.build("aten.slice.Tensor", x, axis, start, end, name=names[i]) if i in used else None
             )
             results.append(piece)
             start = end
@@ -180,7 +180,64 @@ def _tensor_split(call: AtenCall, size: Any, n: int) -> list[Any]:
 
 def _unbind(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
     x, axis = call.arguments["self"], _from_front(call.arguments["dim"], call.arguments["self"].type.rank)
-    return [b.build("aten.select.int", x, axis, i, stem=names[i]) if i in used else None for i in range(len(expected))]
+    return [b.build("aten.select.int", x, axis, i, name=names[i]) if i in used else None for i in range(len(expected))]
+
+
+def _slice_scatter(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    """``x[a:b] = src`` as the pieces of x around src."""
+    a = call.arguments
+    x, src = a["self"], a["src"]
+    if a["step"] != 1:
+        return None
+    axis = _from_front(a["dim"], x.type.rank)
+    size = x.type.shape[axis]
+    start, end = _clip(a["start"], 0, size), _clip(a["end"], size, size)
+    return _around(b, x, src, axis, start, end)
+
+
+def _select_scatter(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    a = call.arguments
+    x = a["self"]
+    axis = _from_front(a["dim"], x.type.rank)
+    start = _from_front(a["index"], x.type.shape[axis])
+    src = b.build("aten.unsqueeze.default", a["src"], axis)
+    return _around(b, x, src, axis, start, start + 1)
+
+
+def _around(b: Importer, x: Value, src: Value, axis: int, start: Any, end: Any) -> list[Value] | AtenCall:
+    src = b.cast(src, x.type.dtype)
+    size = x.type.shape[axis]
+    before = [] if start == 0 else [b.build("aten.slice.Tensor", x, axis, 0, start)]
+    after = [] if end == size else [b.build("aten.slice.Tensor", x, axis, end, size)]
+    return b.call("aten.cat.default", (*before, src, *after), axis) if before or after else [src]
+
+
+def _index(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    """``x[:, i, j]`` with integer tensors on neighbouring axes, as a selection along one axis."""
+    x, indices = call.arguments["self"], call.arguments["indices"]
+    wanted = expected[0]
+    assert wanted is not None
+    axes = [k for k, i in enumerate(indices) if i is not None]
+    if axes != list(range(axes[0], axes[-1] + 1)) or any(indices[k].type.dtype in ("bool", "u8") for k in axes):
+        return None
+    sizes = x.type.shape[axes[0] : axes[-1] + 1]
+    place: Any = None
+    for k, size in zip(axes, sizes, strict=True):
+        # An index may be negative; its remainder is the same element counted from the front.
+        index = b.build("aten.remainder.Scalar", b.cast(indices[k], "i64"), size)
+        if place is None:
+            place = index
+        else:
+            scaled = b.build("aten.mul.Tensor", place, size)
+            place = b.build("aten.add.Tensor", scaled, index)
+    shape = (*x.type.shape[: axes[0]], _product(sizes), *x.type.shape[axes[-1] + 1 :])
+    flat = b.build("aten.view.default", x, shape) if len(axes) > 1 else x
+    if place.type.rank != 1:
+        place = b.build("aten.view.default", place, (_product(place.type.shape),))
+    if wanted.rank == len(shape) and len(place.type.shape) == 1 and wanted.shape[axes[0]] == place.type.shape[0]:
+        return b.call("aten.index_select.default", flat, axes[0], place)
+    chosen = b.build("aten.index_select.default", flat, axes[0], place)
+    return b.call("aten.view.default", chosen, wanted.shape)
 
 
 def _broadcast_tensors(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
@@ -188,7 +245,7 @@ def _broadcast_tensors(b: Importer, call: AtenCall, expected: Types, used: set[i
     for i, (x, wanted) in enumerate(zip(call.arguments["tensors"], expected, strict=True)):
         assert wanted is not None
         same = x.type.shape == wanted.shape
-        made = x if same or i not in used else b.build("aten.expand.default", x, wanted.shape, stem=names[i])
+        made = x if same or i not in used else b.build("aten.expand.default", x, wanted.shape, name=names[i])
         results.append(made)
     return results
 
@@ -208,7 +265,7 @@ def _meshgrid(b: Importer, call: AtenCall, expected: Types, used: set[int], name
             continue
         n = wanted.shape[order[i]]
         column = b.build("aten.view.default", x, tuple(n if k == order[i] else 1 for k in range(rank)))
-        results.append(b.build("aten.expand.default", column, wanted.shape, stem=names[i]))
+        results.append(b.build("aten.expand.default", column, wanted.shape, name=names[i]))
     return results
 
 
@@ -229,14 +286,14 @@ def _einsum(b: Importer, call: AtenCall, expected: Types, used: set[int], names:
         """Return ``x`` with its axes in the order of ``groups``, each group as one axis."""
         order = "".join(groups)
         if order != labels:
-            x = b.build("aten.permute.default", x, tuple(labels.index(c) for c in order), stem=names[0])
+            x = b.build("aten.permute.default", x, tuple(labels.index(c) for c in order))
         shape = tuple(_product(sizes[c] for c in g) for g in groups)
-        return x if shape == x.type.shape else b.build("aten.view.default", x, shape, stem=names[0])
+        return x if shape == x.type.shape else b.build("aten.view.default", x, shape)
 
     def reduced(x: Any, labels: str, kept: set[str]) -> tuple[Any, str]:
         axes = tuple(i for i, c in enumerate(labels) if c not in kept)
         if axes:
-            x = b.build("aten.sum.dim_IntList", x, axes, stem=names[0])
+            x = b.build("aten.sum.dim_IntList", x, axes)
         return x, "".join(c for c in labels if c in kept)
 
     x, labels = tensors[0], inputs[0]
@@ -248,15 +305,15 @@ def _einsum(b: Importer, call: AtenCall, expected: Types, used: set[int], names:
         inner = "".join(c for c in labels if c in other and c not in later)
         rows, columns = "".join(c for c in labels if c not in other), "".join(c for c in other if c not in labels)
         if not inner and not rows and not columns:
-            x = b.build("aten.mul.Tensor", x, shaped(y, list(labels), other), stem=names[0])
+            x = b.build("aten.mul.Tensor", x, shaped(y, list(labels), other))
             continue
         x = shaped(x, [*batch, rows, inner], labels)
         y = shaped(y, [*batch, inner, columns], other)
-        x = b.build("aten.matmul.default", x, y, stem=names[0])
+        x = b.build("aten.matmul.default", x, y)
         labels = "".join([*batch, rows, columns])
         shape = tuple(sizes[c] for c in labels)
         if shape != x.type.shape:
-            x = b.build("aten.view.default", x, shape, stem=names[0])
+            x = b.build("aten.view.default", x, shape)
     x, labels = reduced(x, labels, set(output))
     return [shaped(x, list(output), labels)]
 
@@ -400,6 +457,9 @@ def _table() -> dict[str, Rule]:
     put(_pieces(_equal_pieces), "split.Tensor chunk unsafe_chunk unsafe_split.Tensor split_copy.Tensor")
     put(_pieces(_named_pieces), "split.sizes split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")
     put(_pieces(_tensor_split), "tensor_split.sections tensor_split.indices")
+    put(_slice_scatter, "slice_scatter")
+    put(_select_scatter, "select_scatter")
+    put(_index, "index.Tensor _unsafe_index.Tensor")
     put(_unbind, "unbind.int unbind_copy.int")
     put(_broadcast_tensors, "broadcast_tensors")
     put(_einsum, "einsum")
