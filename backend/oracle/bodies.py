@@ -134,6 +134,7 @@ class Body:
         places: identity of an iteration variable's tensor -> (position, size).
         depth: axes of the iteration space so far.
         elements: product of their sizes.
+        valid: where the fold ranges that depend on coordinates have a value; loads elsewhere are not made.
     """
 
     env: Mapping[str, Any]
@@ -143,6 +144,7 @@ class Body:
     places: dict[int, tuple[int, int]] = attrs.field(factory=dict)
     depth: int = 0
     elements: int = 1
+    valid: torch.Tensor | None = None
 
     # -- iteration variables ------------------------------------------------------------------------------------------
     def variable(self, position: int, size: int) -> torch.Tensor:
@@ -291,11 +293,12 @@ class Body:
             size = x.shape[axis]
             within = (t >= 0) & (t < size)
             if not bool(within.all()):
-                if fill is None:
+                if fill is None and not (self.valid is not None and bool((within | ~self.valid).all())):
                     raise Unsupported(
                         f"index {int(t.min())}..{int(t.max())} of axis {axis} lies outside 0..{size - 1}", subject=name
                     )
-                inside = within if inside is None else inside & within
+                if fill is not None:
+                    inside = within if inside is None else inside & within
                 t = t.clamp(0, max(size - 1, 0))
             indices.append(t)
         if x.numel() == 0 and inside is not None:
@@ -343,7 +346,10 @@ class Body:
             if isinstance(extent, torch.Tensor):
                 within = variable < extent
                 valid = within if valid is None else valid & within
+        outer = self.valid
+        self.valid = valid if outer is None else outer if valid is None else outer & valid
         v = to_tensor(self.value(body), device=self.device)
+        self.valid = outer
         for name, _ in ranges:
             self.places.pop(id(self.bound.pop(name)))
         if valid is not None:
