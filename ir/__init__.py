@@ -14,6 +14,7 @@ from .errors import Unsupported as Unsupported
 from .errors import UsageError as UsageError
 from .errors import VerifyError as VerifyError
 from .evaluate import UNKNOWN as UNKNOWN
+from .evaluate import assuming as assuming
 from .evaluate import decide as decide
 from .evaluate import evaluate as evaluate
 from .evaluate import partial as partial

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 import enum
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from . import expr as ex
@@ -46,6 +47,30 @@ def _is_size(v: Any) -> bool:
     return isinstance(v, (int, Size)) and not isinstance(v, bool)
 
 
+#: Takes ``(relation, a, b)`` of a comparison that depends on symbols and gives the truth value to go on with.
+Decider = Callable[[str, Any, Any], Truth]
+_decider: Decider | None = None
+
+
+@contextmanager
+def assuming(decider: Decider) -> Iterator[None]:
+    """Let ``decider`` answer every comparison that depends on symbols, which is :data:`UNKNOWN` otherwise.
+
+    Evaluating a clause once for each sequence of answers executes it symbolically: the answers that make it true are the
+    conditions under which it holds.
+    """
+    global _decider
+    before, _decider = _decider, decider
+    try:
+        yield
+    finally:
+        _decider = before
+
+
+def _undecided(op: str, a: Any, b: Any) -> Truth:
+    return UNKNOWN if _decider is None else _decider(op, a, b)
+
+
 def equal(a: Any, b: Any) -> Truth:
     """Return whether two values are equal, elementwise for tuples of sizes."""
     if isinstance(a, (tuple, list)) and isinstance(b, (tuple, list)):
@@ -54,7 +79,7 @@ def equal(a: Any, b: Any) -> Truth:
         return conjunction(equal(x, y) for x, y in zip(a, b, strict=True))
     if _is_size(a) and _is_size(b):
         order = compare("==", a, b)
-        return UNKNOWN if order is None else order
+        return _undecided("==", a, b) if order is None else order
     return bool(a == b) if type(a) is not bool or type(b) is bool else False
 
 
@@ -81,7 +106,7 @@ def _relation(op: str, a: Any, b: Any) -> Truth:
         return negation(equal(a, b))
     if isinstance(a, Size) or isinstance(b, Size):
         order = compare(op, a, b)
-        return UNKNOWN if order is None else order
+        return _undecided(op, a, b) if order is None else order
     return {"<": a < b, "<=": a <= b, ">": a > b, ">=": a >= b}[op]
 
 
