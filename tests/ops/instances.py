@@ -20,7 +20,7 @@ from drt.ir import (
     infer,
     present_key,
 )
-from drt.ir.expr import Bin, Cond, Expr, Load, Pack, Sym, children
+from drt.ir.expr import Bin, Cond, Expr, Load, Pack, Sym, children, to_text
 
 SIZES = (1, 2, 2, 3, 3, 4, 5, 6)
 FLOATS = (0.5, 1.0, 2.0, 0.1, 1e-3, 0.0, -0.5)
@@ -214,6 +214,8 @@ def _attribute(op: OpDef, a: Any, env: Mapping[str, Any], rng: random.Random) ->
             return _within(rng, [float(f) for f in FLOATS], lo, hi)
         case "number":
             floating = not op.dtypes or any(env[v] in ("f32", "f64", "f16", "bf16") for v in op.dtypes)
+            # A number that must be whole for integers is said to be so by a constraint.
+            floating = floating or any("is_whole" in to_text(c.expr) for c in op.constraints)
             return _within(rng, [2, 1, 3, 2, 1, 0, -1, *(FLOATS if floating else ())], lo, hi)
         case "int":
             return _integer(rng, lo, hi, env)
