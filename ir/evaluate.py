@@ -417,9 +417,16 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "pooled": pooled,
     "epsilon": machine_epsilon,
     "reversed": lambda values: tuple(reversed(values)),
-    "ceiling": math.ceil,
-    "whole": lambda values: tuple(int(v) for v in values),
+    "ceiling": lambda v: v if isinstance(v, Size) else math.ceil(v),
+    "whole": lambda values: tuple(v if isinstance(v, Size) else int(v) for v in values),
 }
+
+
+def _exact_division(a: Any, b: Any) -> Any:
+    """Return ``a / b`` for sizes; only whole quotients are sizes."""
+    if modulo(a, b) != 0:
+        raise Unsupported(f"({a}) / ({b}) is not a size")
+    return floordiv(a, b)
 
 
 def _arithmetic(op: str, a: Any, b: Any) -> Any:
@@ -435,7 +442,7 @@ def _arithmetic(op: str, a: Any, b: Any) -> Any:
         case "%":
             return modulo(a, b) if _is_size(a) and _is_size(b) else a % b
         case "/":
-            return a / b
+            return _exact_division(a, b) if isinstance(a, Size) or isinstance(b, Size) else a / b
         case "**":
             return a**b
     raise TypeError(op)

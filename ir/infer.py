@@ -192,7 +192,7 @@ class _Call:
                     raise wrong("a number")
                 value = float(value)
             case "number":
-                if isinstance(value, bool) or not isinstance(value, (int, float)):
+                if isinstance(value, bool) or not isinstance(value, (int, float, Size)):
                     raise wrong("a number")
             case "bool":
                 if not isinstance(value, bool):
