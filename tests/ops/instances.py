@@ -216,7 +216,7 @@ def _attribute(op: OpDef, a: Any, env: Mapping[str, Any], rng: random.Random) ->
             floating = not op.dtypes or any(env[v] in ("f32", "f64", "f16", "bf16") for v in op.dtypes)
             # A number that must be whole for integers is said to be so by a constraint.
             floating = floating or any("is_whole" in to_text(c.expr) for c in op.constraints)
-            return _within(rng, [2, 1, 3, 2, 1, 0, -1, *(FLOATS if floating else ())], lo, hi)
+            return _within(rng, [2, 1, 3, 2, 1, 0, -1, *(FLOATS if floating or rng.random() < 0.1 else ())], lo, hi)
         case "int":
             return _integer(rng, lo, hi, env)
         case "axis":
