@@ -1,19 +1,21 @@
 """Greedy fusion: cut a graph into fragments that one kernel each can compute.
 
-Every compute node starts as a fragment of its own.  Fragments that feed each other are merged while the generator can still
-write the result (``planner``) and the roofline time does not grow.  Re-indexing nodes (``reshape``, ``permute``, ``slice``)
-cost nothing inside a kernel, so they belong to no fragment: each fragment takes along those that it reads through.
+Every compute node starts as a fragment of its own.  Fragments that feed each other are merged, the largest saving of
+roofline time first, while the generator can still write the result (``planner``).  Re-indexing nodes (``reshape``,
+``permute``, ``slice``) cost nothing inside a kernel, so they belong to no fragment: each fragment takes along those that it
+reads through.
 """
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 import attrs
 
 from ..backend.candidate import Target
-from ..ir import OPAQUE, Graph, Input, Node, OpDef, OpSet, Unsupported
+from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, print_graph
 from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
 from ..ir.opdef import Expand, Index
 
@@ -55,6 +57,14 @@ class PlanLike(Protocol):
 
 Planner = Callable[[Graph], PlanLike]
 
+#: Above this intensity a contraction is bound by arithmetic: its tiles should come straight from memory, and a factor that
+#: is computed on the way would be computed again for every tile that reads it.
+PROLOGUE_FLOPS_PER_BYTE = 16.0
+
+#: Reasons of parts that PyTorch runs although nothing is lost by it.
+ONCE = "computed once, from parameters"
+A_VIEW = "a view"
+
 
 @attrs.frozen
 class Part:
@@ -74,12 +84,31 @@ class Part:
     reason: str = ""
 
 
-def is_view(op: OpDef | None) -> bool:
-    """Return whether ``op`` only re-indexes one operand, so that it costs nothing inside a kernel."""
-    if op is None or not isinstance(op.body, Index) or len(op.operands) != 1 or op.operands[0].variadic:
+def parameter_only(graph: Graph) -> frozenset[int]:
+    """Return the nodes that depend on parameters, buffers and constants alone, and on none that the call writes."""
+    written = {u.target for u in graph.updates}
+    fixed = {i.name for i in graph.inputs if i.kind != "input" and i.name not in written}
+    found: set[int] = set()
+    for k, node in enumerate(graph.nodes):
+        reads = list(node.uses())
+        if reads and all(v in fixed for v in reads):
+            found.add(k)
+            fixed |= set(node.results)
+    return frozenset(found)
+
+
+def is_view(name: str, ops: OpSet) -> bool:
+    """Return whether the operator only re-indexes one operand, so that it costs nothing inside a kernel."""
+    op = ops.get(name)
+    if op is None or len(op.operands) != 1 or op.operands[0].variadic or len(op.results) != 1:
         return False
-    e = op.body.expr
-    return isinstance(e, Load) and e.name == op.operands[0].name and all(_moves(i, e.name) for i in e.index)
+    match op.body:
+        case Index(_, _, Load(tensor, index)):
+            return tensor == op.operands[0].name and all(_moves(i, tensor) for i in index)
+        case Expand(statements):
+            called = {fn for _, e in statements for fn in _called(e) if fn in ops}
+            return bool(called) and all(fn != name and is_view(fn, ops) for fn in called)
+    return False
 
 
 def _moves(e: Expr, tensor: str) -> bool:
@@ -133,7 +162,7 @@ def _views_behind(graph: Graph, indices: set[int], ops: OpSet) -> set[int]:
     while stack:
         value = stack.pop()
         k = position.get(value)
-        if k is None or k in found or k in indices or not is_view(ops.get(graph.nodes[k].op)):
+        if k is None or k in found or k in indices or not is_view(graph.nodes[k].op, ops):
             continue
         found.add(k)
         stack.extend(graph.nodes[k].uses())
@@ -149,7 +178,8 @@ class _Cutter:
 
     def __init__(self, graph: Graph, ops: OpSet, planner: Planner, target: Target) -> None:
         self.graph, self.ops, self.planner, self.target = graph, ops, planner, target
-        self.compute = [k for k, n in enumerate(graph.nodes) if not is_view(ops.get(n.op))]
+        self.once = parameter_only(graph)
+        self.compute = [k for k, n in enumerate(graph.nodes) if not is_view(n.op, ops)]
         self.position = _positions(graph)
         self.sources = {k: self._sources(k) for k in self.compute}
         self.cluster = {k: frozenset({k}) for k in self.compute}
@@ -168,7 +198,7 @@ class _Cutter:
             p = self.position.get(value)
             if p is None:
                 continue
-            if is_view(self.ops.get(self.graph.nodes[p].op)):
+            if is_view(self.graph.nodes[p].op, self.ops):
                 stack.extend(self.graph.nodes[p].uses())
             else:
                 found.add(p)
@@ -178,6 +208,8 @@ class _Cutter:
         """The generator's plan for a cluster, or the reason why there is none."""
         if members not in self.plans:
             try:
+                if members & self.once:
+                    raise Unsupported(ONCE)
                 if any(self.graph.nodes[k].op == OPAQUE for k in members):
                     target = str(self.graph.nodes[min(members)].attributes["target"])
                     raise Unsupported(f"no definition of {target}")
@@ -208,42 +240,53 @@ class _Cutter:
             stack.extend(s for m in members for s in self.sources[m] if s not in members)
         return False
 
-    def merge(self, a: frozenset[int], b: frozenset[int]) -> frozenset[int] | None:
-        """Merge two clusters where that is possible and pays; ``a`` feeds ``b`` or both read the same values."""
+    def saving_us(self, a: frozenset[int], b: frozenset[int]) -> float | None:
+        """Roofline time that one kernel for both clusters saves; None where there can be none or it does not pay."""
         plan_a, plan_b = self.plan(a), self.plan(b)
         if isinstance(plan_a, str) or isinstance(plan_b, str) or self.reaches(a, b) or self.reaches(b, a):
             return None
-        both = a | b
-        merged = self.plan(both)
+        if plan_b.flops > PROLOGUE_FLOPS_PER_BYTE * plan_b.bytes and self.is_operand(a, b):
+            return None
+        merged = self.plan(a | b)
         if isinstance(merged, str) or merged.recompute:
             return None
-        if self.time_us(merged) > self.time_us(plan_a) + self.time_us(plan_b):
-            return None
-        for k in both:
-            self.cluster[k] = both
-        return both
+        saved = self.time_us(plan_a) + self.time_us(plan_b) - self.time_us(merged)
+        return saved if saved >= 0 else None
+
+    def is_operand(self, a: frozenset[int], b: frozenset[int]) -> bool:
+        """Whether a contraction of ``b`` takes a value of ``a`` as a factor."""
+        return any(self.sources[k] & a and is_contraction(self.graph.nodes[k], self.ops) for k in b)
+
+    def feeding(self, cluster: frozenset[int]) -> set[frozenset[int]]:
+        """The clusters that ``cluster`` reads."""
+        return {self.cluster[s] for m in cluster for s in self.sources[m]} - {cluster}
 
     def run(self) -> list[frozenset[int]]:
-        changed = True
-        while changed:
-            changed = False
-            for k in self.compute:
-                changed |= self._grow(k)
-        return sorted(set(self.cluster.values()), key=min)
+        """Merge, the largest saving first, until no merge pays; return the clusters."""
+        heap: list[tuple[float, int, int, frozenset[int], frozenset[int]]] = []
 
-    def _grow(self, k: int) -> bool:
-        grown = False
-        again = True
-        while again:
-            again = False
-            mine = self.cluster[k]
-            feeding = {self.cluster[s] for m in mine for s in self.sources[m]} - {mine}
-            # The nearest producer first: it is the likeliest to stay in registers.
-            for other in sorted(feeding, key=max, reverse=True):
-                if self.merge(other, mine):
-                    grown = again = True
-                    break
-        return grown
+        def push(a: frozenset[int], b: frozenset[int]) -> None:
+            saved = self.saving_us(a, b)
+            if saved is not None:
+                # Ties go to the later consumer, so that chains grow from their ends.
+                heapq.heappush(heap, (-saved, -max(b), -max(a), a, b))
+
+        for k in self.compute:
+            for other in self.feeding(self.cluster[k]):
+                push(other, self.cluster[k])
+        while heap:
+            _, _, _, a, b = heapq.heappop(heap)
+            if self.cluster[min(a)] != a or self.cluster[min(b)] != b or self.reaches(a, b):
+                continue
+            both = a | b
+            for k in both:
+                self.cluster[k] = both
+            readers = {self.cluster[k] for k in self.compute if self.sources[k] & both} - {both}
+            for other in sorted(self.feeding(both), key=min):
+                push(other, both)
+            for other in sorted(readers, key=min):
+                push(both, other)
+        return sorted(set(self.cluster.values()), key=min)
 
 
 def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> list[Part]:
@@ -265,9 +308,17 @@ def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> lis
         plan = cutter.plan(members)
         indices = tuple(sorted(members))
         views = not isinstance(plan, str)
-        fragment = extract(graph, indices, ops, name=f"part{n}", views=views)
+        fragment = extract(graph, indices, ops, name=_name(graph, indices, n), views=views)
         parts.append(Part(indices, fragment, reason=plan) if isinstance(plan, str) else Part(indices, fragment, plan))
     return order_parts(graph, [*parts, *_views_needed(graph, parts)])
+
+
+def _name(graph: Graph, indices: Sequence[int], n: int) -> str:
+    """A name that tells what a fragment computes: its first and last operators, and a number."""
+    words = list(dict.fromkeys(graph.nodes[k].op for k in indices))
+    if len(words) > 4:
+        words = [*words[:2], *words[-2:]]
+    return "_".join([*words, str(n)])
 
 
 def _views_needed(graph: Graph, parts: Sequence[Part]) -> list[Part]:
@@ -286,7 +337,7 @@ def _views_needed(graph: Graph, parts: Sequence[Part]) -> list[Part]:
     for k in sorted(needed):
         node = graph.nodes[k]
         inputs = tuple(Input(v, graph.types[v]) for v in dict.fromkeys(node.uses()))
-        out.append(Part((k,), Graph(f"view{k}", inputs, (node,), node.results, (), graph.symbols), reason="a view"))
+        out.append(Part((k,), Graph(f"view{k}", inputs, (node,), node.results, (), graph.symbols), reason=A_VIEW))
     return out
 
 
@@ -314,23 +365,22 @@ def order_parts(graph: Graph, parts: Sequence[Part]) -> list[Part]:
     return out
 
 
-def split_anchor(part: Part, graph: Graph, ops: OpSet, planner: Planner, target: Target) -> list[Part] | None:
+def split_anchor(part: Part, ops: OpSet, planner: Planner, target: Target) -> list[Part] | None:
     """Return the part cut around its contraction: what feeds it, the contraction alone, what follows it.
 
     A library's product with fused pointwise kernels around it is the alternative to one fused kernel; which of the two is
     faster is for the clock to say.  None where the part is nothing but the contraction, or has no single one.
     """
-    anchors = [k for k in part.indices if is_contraction(graph.nodes[k], ops)]
+    anchors = [k for k, n in enumerate(part.fragment.nodes) if is_contraction(n, ops)]
     if len(anchors) != 1 or len(part.indices) == 1:
         return None
 
     def only_rest(fragment: Graph) -> PlanLike:
         if any(is_contraction(n, ops) for n in fragment.nodes):
-            raise Unsupported("left to PyTorch's library")
+            raise Unsupported("PyTorch's library is faster")
         return planner(fragment)
 
-    sub = Graph(part.fragment.name, part.fragment.inputs, part.fragment.nodes, part.fragment.outputs, (), graph.symbols)
-    return partition(sub, ops, only_rest, target)
+    return partition(part.fragment, ops, only_rest, target)
 
 
 def is_contraction(node: Node, ops: OpSet) -> bool:
@@ -358,3 +408,21 @@ def _has_product_fold(e: Expr) -> bool:
 def _called(e: Expr) -> set[str]:
     found = {e.fn} if isinstance(e, Call) else set()
     return found.union(*(_called(c) for c in children(e)))
+
+
+def fragment_key(fragment: Graph) -> str:
+    """Return the canonical text of a fragment with its values numbered: equal for fragments that one kernel can serve."""
+    number = {v: f"v{k}" for k, v in enumerate(fragment.types)}
+
+    def rename(o: Operand) -> Operand:
+        if isinstance(o, str):
+            return number[o]
+        return tuple(map(rename, o)) if isinstance(o, tuple) else o
+
+    inputs = tuple(Input(number[i.name], i.type) for i in fragment.inputs)
+    nodes = tuple(
+        Node(n.op, tuple(map(rename, n.operands)), n.attrs, tuple(number[r] for r in n.results), n.types)
+        for n in fragment.nodes
+    )
+    outputs = tuple(map(rename, fragment.outputs))
+    return print_graph(Graph("fragment", inputs, nodes, outputs, (), fragment.symbols))

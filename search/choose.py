@@ -1,0 +1,209 @@
+"""A kernel for each fragment: propose, verify, time, keep the best; or leave the fragment to PyTorch and say why."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from ..backend.assemble import Step
+from ..backend.candidate import Candidate, Target, Translator
+from ..backend.measure import Timing, measure
+from ..backend.predict import predict_compiled_us, predict_eager_us, predict_us
+from ..backend.to_torch import to_callable
+from ..backend.triton_gen import TemplateTranslator, plan
+from ..backend.verify import Verdict, verify_candidate
+from ..ir import Graph, OpSet
+from .fuse import Part, PlanLike, fragment_key, split_anchor
+
+
+@attrs.frozen
+class Times:
+    """Times of one call of a fragment, microseconds; None where unknown.
+
+    Attributes:
+        kind: ``measured`` (median, device events, one run on one device) or ``predicted`` (roofline model).
+        drt_us: with the chosen kernel, or with PyTorch where there is none.
+    """
+
+    kind: str = "predicted"
+    drt_us: float | None = None
+    eager_us: float | None = None
+    compiled_us: float | None = None
+
+
+@attrs.frozen
+class Chosen:
+    """A part of the program with what will run it."""
+
+    part: Part
+    step: Step
+    verdict: Verdict | None = None
+    times: Times = Times()
+    reason: str = ""
+
+
+@attrs.frozen
+class _Answer:
+    """What was found for a fragment, whatever its values are called."""
+
+    candidate: Candidate | None
+    verdict: Verdict | None
+    times: Times
+    reason: str
+
+
+class Chooser:
+    """Finds kernels, one fragment after another, until the deadline.
+
+    Args:
+        ops: the operators.
+        target: the device that kernels are planned for.
+        precision: arithmetic of float32 products.
+        variants: kernels that are tried for one fragment, at most.
+        device: ``cpu`` (verified by interpretation, times predicted) or ``cuda`` (verified at full size and timed).
+        deadline_s: ``time.monotonic()`` after which nothing new is begun.
+        translator: who writes the kernels; None means the template generator.
+        time_compiled: whether fragments are also timed under ``torch.compile``.
+    """
+
+    def __init__(
+        self,
+        ops: OpSet,
+        target: Target,
+        precision: str,
+        variants: int,
+        device: str,
+        deadline_s: float,
+        translator: Translator | None = None,
+        time_compiled: bool = True,
+    ) -> None:
+        self.ops, self.target, self.precision = ops, target, precision
+        self.variants, self.device, self.deadline_s = variants, device, deadline_s
+        self.translator = translator or TemplateTranslator(target=target, precision=precision, ops=ops)
+        self.time_compiled = time_compiled
+        self._answers: dict[str, _Answer] = {}
+
+    def plan(self, fragment: Graph) -> PlanLike:
+        """Return the generator's plan; raises Unsupported."""
+        return plan(fragment, self.ops)
+
+    def choose(self, part: Part) -> list[Chosen]:
+        """Return what runs ``part``: itself as one step, or the steps that it was cut into."""
+        whole = self._choose(part)
+        if whole.times.kind != "measured" or whole.part.plan is None:
+            return [whole]
+        halves = split_anchor(part, self.ops, self.plan, self.target)
+        if halves is None:
+            return [whole]
+        pieces = [self._choose(p) for p in halves]
+        total_us = sum(p.times.drt_us or 0.0 for p in pieces)
+        if whole.times.drt_us is not None and whole.times.drt_us <= total_us:
+            return [whole]
+        return pieces
+
+    def _choose(self, part: Part) -> Chosen:
+        if part.plan is None:
+            times = self._baseline(part.fragment) if self.device == "cuda" and part.indices else Times()
+            return Chosen(part, Step(part.fragment), None, times, part.reason)
+        key = fragment_key(part.fragment)
+        if key not in self._answers:
+            if time.monotonic() > self.deadline_s:
+                reason = "the time budget was used up before it"
+                return Chosen(part, Step(part.fragment), None, Times(), reason)
+            self._answers[key] = self._search(part.fragment)
+        a = self._answers[key]
+        return Chosen(part, Step(part.fragment, a.candidate), a.verdict, a.times, a.reason)
+
+    def _search(self, fragment: Graph) -> _Answer:
+        candidates = self.translator.propose(fragment, self.variants)
+        good: list[tuple[Candidate, Verdict]] = []
+        refused: Verdict | None = None
+        for candidate in candidates:
+            if good and (self.device == "cpu" or time.monotonic() > self.deadline_s):
+                break
+            verdict = verify_candidate(fragment, candidate, ops=self.ops, precision=self.precision, device=self.device)
+            if verdict.passed:
+                good.append((candidate, verdict))
+            else:
+                refused = verdict
+        if not good:
+            reason = f"no kernel passed: {refused.summary()}" if refused else "the generator proposed nothing"
+            return _Answer(None, refused, Times(), reason)
+        if self.device == "cpu":
+            candidate, verdict = good[0]
+            return _Answer(candidate, verdict, self._predicted(fragment, candidate), "")
+        return self._fastest(fragment, good)
+
+    def _predicted(self, fragment: Graph, candidate: Candidate | None) -> Times:
+        drt_us = candidate.predicted_us if candidate else None
+        if candidate is not None and drt_us is None:
+            drt_us = predict_us(fragment, self.target, self.precision, ops=self.ops)
+        return Times(
+            "predicted",
+            drt_us,
+            predict_eager_us(fragment, self.target, self.precision, ops=self.ops),
+            predict_compiled_us(fragment, self.target, self.precision, ops=self.ops),
+        )
+
+    # -- on a device ------------------------------------------------------------------------------------------------
+
+    def _fastest(self, fragment: Graph, good: Sequence[tuple[Candidate, Verdict]]) -> _Answer:
+        functions: dict[str, Callable[..., Any]] = {
+            str(k): load_entry(candidate) for k, (candidate, _) in enumerate(good)
+        }
+        timings = self._time(fragment, functions)
+        times = Times("measured", None, _us(timings, "eager"), _us(timings, "compiled"))
+        best = min(range(len(good)), key=lambda k: _us(timings, str(k)) or float("inf"))
+        best_us = _us(timings, str(best))
+        if best_us is None or (times.eager_us is not None and best_us > times.eager_us):
+            reason = f"PyTorch is faster: {times.eager_us:.0f} us against {best_us:.0f} us" if best_us else "not timed"
+            return _Answer(None, good[best][1], attrs.evolve(times, drt_us=times.eager_us), reason)
+        return _Answer(*good[best], attrs.evolve(times, drt_us=best_us), "")
+
+    def _baseline(self, fragment: Graph) -> Times:
+        timings = self._time(fragment, {})
+        eager_us = _us(timings, "eager")
+        return Times("measured", eager_us, eager_us, _us(timings, "compiled"))
+
+    def _time(self, fragment: Graph, functions: dict[str, Callable[..., Any]]) -> dict[str, Timing]:
+        eager = to_callable(fragment, self.ops)
+        everything = {**functions, "eager": eager}
+        if self.time_compiled and time.monotonic() < self.deadline_s:
+            torch._dynamo.reset()
+            everything["compiled"] = torch.compile(eager)
+        return measure(everything, fragment, precision=self.precision)
+
+
+def _us(timings: dict[str, Timing], name: str) -> float | None:
+    return timings[name].median_us if name in timings else None
+
+
+_PREAMBLE = (
+    "import torch\nimport triton\nimport triton.language as tl\nfrom triton.language.extra import libdevice\n\n\n"
+)
+
+
+def load_entry(candidate: Candidate) -> Callable[..., Any]:
+    """Load a verified candidate into this process and return its launcher.
+
+    Triton reads kernels from a file, which therefore stays until the process ends.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="drt_"))
+    path = folder / f"{candidate.entry}.py"
+    path.write_text(_PREAMBLE + candidate.source)
+    name = f"{folder.name}_{candidate.entry}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    entry: Callable[..., Any] = getattr(module, candidate.entry)
+    return entry
