@@ -146,7 +146,10 @@ class Pull:
         self.w = writer
         self.space: Space = writer.space
         self.barrier = barrier
+        #: Values that come from elsewhere than their definition.
         self.bound: dict[str, Callable[[Coordinates, Guard], Val | None]] = {}
+        #: Values whose folds are sites however short they are.
+        self.sums: set[str] = set()
 
     # -- values -------------------------------------------------------------------------------------------------------
     def value(self, name: str, coordinates: Sequence[SizeLike], guard: Guard = ()) -> Val:
@@ -439,6 +442,10 @@ class Pull:
             return self.space.unravel(values[0], values[1])
         if fn == "ceildiv":
             return -self.space.floordiv(-values[0], values[1])
+        if fn in ("min", "max") and len(values) == 2 and all(isinstance(v, (int, Size)) for v in values):
+            below = self.compare("<=", values[0], values[1])
+            if isinstance(below, bool):
+                return values[0] if below == (fn == "min") else values[1]
         numbers = any(isinstance(v, Val) for v in values)
         moving = any(isinstance(v, Size) and self.space.depends(v) for v in values)
         if fn in INTRINSICS and (numbers or fn not in FUNCTIONS or moving):
@@ -530,6 +537,12 @@ class Pull:
     def _fold(self, e: ex.Fold, env: Mapping[str, Any], guard: Guard, node: Node) -> Val:
         ranges = tuple(self.as_coordinate(self.indexed(r, env, guard, node)) for _, r in e.ranges)
         variables = tuple(n for n, _ in e.ranges)
+        if e.combiner == "sum" and isinstance(e.body, ex.Bin) and e.body.op == "/" and not (
+            ex.names(e.body.b) & set(variables)
+        ):
+            # A divisor that the summed indices do not move is applied once.
+            whole = self._fold(ex.Fold(e.combiner, e.ranges, e.body.a), env, guard, node)
+            return scalars.binary(self.w, "/", whole, self._as_val(self.indexed(e.body.b, env, guard, node)))
         dtype = node.types[0].dtype
 
         def term(pull: Pull, indices: Sequence[SizeLike], inner: Guard) -> Val:
@@ -537,16 +550,13 @@ class Pull:
             return pull._as_val(pull.indexed(e.body, local, inner, node))
 
         small = all(isinstance(r, int) for r in ranges) and math.prod(ranges) <= MAX_UNROLLED  # type: ignore[arg-type]
-        if small and not self._is_contraction(e, env, dtype):
+        if small and node.results[0] not in self.sums:
             return self._unrolled(e.combiner, ranges, term, guard, dtype)  # type: ignore[arg-type]
         coordinates = tuple(v for c in _coordinate_names(self.program.ops[node.op].body) for v in _flat(env[c]))
         key = (node.results[0], ex.to_text(e), coordinates)
         return self.barrier(
             Site(key, node, e.combiner, coordinates, ranges, term, dtype, e.body, env, variables)
         )
-
-    def _is_contraction(self, e: ex.Fold, env: Mapping[str, Any], dtype: str) -> bool:
-        return e.combiner == "sum" and isinstance(e.body, ex.Bin) and e.body.op == "*"
 
     def _unrolled(
         self,

@@ -72,10 +72,12 @@ class _Namer:
         self.hints: dict[str, int] = {}
         self.env: dict[str, SizeLike] = {}
         taken = set(graph.types)
+        # The taps of a convolution are written out or compiled in.
+        taps = {(o, a) for n in graph.nodes if "conv" in n.op for o in list(n.uses())[1:2] for a in range(2, 5)}
         letters = [c for c in _LETTERS if c not in taken]
         for i in graph.inputs:
             for axis, n in enumerate(i.type.shape):
-                if isinstance(n, int) and n > 1:
+                if isinstance(n, int) and n > 1 and (i.name, axis) not in taps:
                     name = letters.pop(0) if letters else f"D{len(self.origin)}"
                     self.origin[name] = (i.name, axis)
                     self.hints[name] = n

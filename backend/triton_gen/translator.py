@@ -10,6 +10,7 @@ import attrs
 from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
 from ...ir.cost import graph_cost
 from ..candidate import H100, Candidate, Target
+from .gemm import CHEAP_PROLOGUE, GemmWriter, Product, Tiling, find_product, prologue_flops, tilings
 from .kernel import Assembly, Sizes
 from .loops import Domain, LoopWriter, Strategy, find_domain
 from .pull import Program
@@ -61,14 +62,22 @@ def plan(fragment: Graph, ops: OpSet, strides: Mapping[str, tuple[int, ...]] | N
     check(fragment, ops)
     typed, sizes = fixed_sizes(fragment)
     program = Program(expand_graph(typed, ops), ops)
+    flops = sizes.hint(graph_cost(fragment, ops).flops)
+    traffic = traffic_bytes(program, sizes)
+    product = find_product(program)
+    if product is not None:
+        GemmWriter(program, product, _TRIAL, Assembly(fragment, program.graph, fragment.name, sizes)).write()
+        return Plan("gemm", prologue_flops(program, product) > CHEAP_PROLOGUE, traffic, flops, 1)
     domain = find_domain(program)
     variants = _loop_variants(program, domain, sizes, H100)
     variants[0].write(Assembly(fragment, program.graph, fragment.name, sizes))
-    cost = graph_cost(fragment, ops)
-    family = "reduction" if domain.levels else "pointwise"
     split = variants[0].label.startswith("split")
     launches = len(domain.levels) + 1 if split else 1
-    return Plan(family, False, traffic_bytes(program, sizes), sizes.hint(cost.flops), launches)
+    return Plan("reduction" if domain.levels else "pointwise", False, traffic, flops, launches)
+
+
+#: A tiling to try whether a product can be written at all.
+_TRIAL = Tiling(32, 32, 32, 4, 2)
 
 
 def check(fragment: Graph, ops: OpSet) -> None:
@@ -121,6 +130,21 @@ def _loop_variant(program: Program, domain: Domain, s: Strategy, predicted_us: f
     return Variant(s.label, predicted_us, notes[s.kind], write)
 
 
+def _gemm_variants(program: Program, product: Product, sizes: Sizes, target: Target, precision: str) -> list[Variant]:
+    def variant(t: Tiling, predicted_us: float) -> Variant:
+        note = "Tiles of the result, accumulated over k in registers; what follows the product is its epilogue."
+        if t.splits > 1:
+            note = "Several programs share the k of one tile; a second kernel adds their parts in order."
+
+        def write(assembly: Assembly) -> None:
+            GemmWriter(program, product, t, assembly).write()
+
+        return Variant(t.label, predicted_us, note, write, "tf32" if t.arithmetic == "tf32" else "strict")
+
+    found = tilings(program, product, sizes, target, precision, traffic_bytes(program, sizes))
+    return [variant(t, time) for t, time in found]
+
+
 class TemplateTranslator:
     """The deterministic generator as a translator.
 
@@ -157,7 +181,11 @@ class TemplateTranslator:
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
         program = Program(expand_graph(typed, self.ops), self.ops)
-        variants = _loop_variants(program, find_domain(program), sizes, self.target)
+        product = find_product(program)
+        if product is not None:
+            variants = _gemm_variants(program, product, sizes, self.target, self.precision)
+        else:
+            variants = _loop_variants(program, find_domain(program), sizes, self.target)
         out: list[Candidate] = []
         reason: Unsupported | None = None
         for v in variants:
