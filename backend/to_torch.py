@@ -27,7 +27,6 @@ from ..ir import (
     Operand,
     OpSet,
     Size,
-    SizeLike,
     TensorType,
     UsageError,
     builtin_ops,
@@ -39,13 +38,8 @@ from ..ir.build import clean_name, infer_node
 from ..ir.evaluate import decide
 from ..ir.infer import Inferred
 from ..ir.size import symbols_of
+from .opaque import TORCH_DTYPES, flat, number_text, opaque_text, operand_text, size_text
 from .resolve import is_allowed, run_clause
-
-#: IR dtype -> PyTorch dtype.
-TORCH_DTYPES: dict[str, torch.dtype] = {
-    "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16,
-    "i64": torch.int64, "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool,
-}  # fmt: skip
 
 #: Keyword arguments that are left out where they have PyTorch's default.
 _DEFAULTS: dict[str, Any] = {"keepdim": False, "approximate": "none"}
@@ -88,7 +82,7 @@ def render_node(
     """
     left = ", ".join(names[r] for r in node.results)
     if node.op == OPAQUE:
-        return [f"{left} = {_opaque_text(node, names, device, symbols or {})}"]
+        return [f"{left} = {opaque_text(node, names, device, symbols or {})}"]
     op = find_op(node.op, ops)
     if "torch" not in op.calls:
         raise UsageError("has no torch clause, expected one to run it in PyTorch", subject=op.name)
@@ -113,7 +107,7 @@ class _Writer:
         self.dtypes = {a.name for a in op.attributes if a.kind == "dtype"} | set(op.dtypes) | {
             n for n, _ in op.dtype_lets
         }  # fmt: skip
-        reads = [v for v in _flat(node.operands) if isinstance(v, str)]
+        reads = [v for v in flat(node.operands) if isinstance(v, str)]
         self.first = names[reads[0]] if reads else ""
         literal = tuple(isinstance(o, Literal) for o in node.operands)
         self.numbers = not any(literal) or _takes_numbers(op, node, types, inferred)
@@ -238,26 +232,6 @@ def _is_negative(value: Any) -> bool:
     return isinstance(value, (int, float)) and (value < 0 or math.copysign(1.0, value) < 0)
 
 
-def number_text(value: bool | int | float | None) -> str:
-    """Return Python text of a number, infinities and NaN included."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return "float('nan')" if math.isnan(value) else f"float('{'inf' if value > 0 else '-inf'}')"
-    return repr(value)
-
-
-def size_text(size: SizeLike | str, symbols: Mapping[str, str]) -> str:
-    """Return Python text of a size (or of its text), given Python text of its symbols."""
-    return re.sub(r"[A-Za-z_]\w*", lambda m: symbols.get(m.group(), m.group()), str(size))
-
-
-def _flat(operands: Iterable[Operand]) -> Iterable[Operand]:
-    for o in operands:
-        if isinstance(o, tuple):
-            yield from _flat(o)
-        else:
-            yield o
-
-
 _TAKES_NUMBERS: dict[Any, bool] = {}
 
 
@@ -299,105 +273,6 @@ def _probe(operand: Any) -> Any:
     if isinstance(operand, Literal):
         return 2 if isinstance(operand.value, Size) else operand.value
     return tuple(map(_probe, operand)) if isinstance(operand, tuple) else operand
-
-
-# -- opaque nodes -----------------------------------------------------------------------------------------------------
-
-#: In the JSON arguments of an opaque node: ``"$0"`` is operand 0, and an object with one key says what JSON lacks.
-OPAQUE_KEYS = ("$dtype", "$device", "$torch", "$size")
-
-
-def _opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Mapping[str, str]) -> str:
-    reads = [o for o in _flat(node.operands) if isinstance(o, str)]
-    where = device or (f"{names[reads[0]]}.device" if reads else "")
-
-    def text(item: Any) -> str:
-        if isinstance(item, str):
-            return (
-                _operand_text(node.operands[int(item[1:])], names, symbols)
-                if re.fullmatch(r"\$\d+", item)
-                else repr(item)
-            )
-        if isinstance(item, list):
-            return f"[{', '.join(map(text, item))}]"
-        if isinstance(item, dict):
-            ((key, value),) = item.items()
-            if key == "$dtype":
-                return str(TORCH_DTYPES[value])
-            if key == "$device":
-                return where or f'torch.device("{value}")'
-            return f"torch.{value}" if key == "$torch" else size_text(value, symbols)
-        return number_text(item)
-
-    args, kwargs = json.loads(str(node.attributes["arguments"]))
-    inside = [*map(text, args), *(f"{k}={text(v)}" for k, v in kwargs.items())]
-    return f"torch.ops.{_opaque_target(node)}({', '.join(inside)})"
-
-
-def _operand_text(operand: Operand, names: Mapping[str, str], symbols: Mapping[str, str]) -> str:
-    if isinstance(operand, str):
-        return names[operand]
-    if isinstance(operand, Literal):
-        value = operand.value
-        return size_text(value, symbols) if isinstance(value, Size) else number_text(value)
-    return "None" if operand is None else f"[{', '.join(_operand_text(o, names, symbols) for o in operand)}]"
-
-
-def _opaque_target(node: Node) -> str:
-    target = str(node.attributes["target"])
-    if not re.fullmatch(r"\w+(\.\w+){1,2}", target):
-        raise UsageError(f"opaque target is '{target}', expected namespace.operator.overload")
-    return target
-
-
-def run_opaque(
-    node: Node,
-    operand: Callable[[Operand], Any],
-    *,
-    size: Callable[[str], int] | None = None,
-    device: torch.device | str | None = None,
-    dtypes: Mapping[str, torch.dtype] = TORCH_DTYPES,
-) -> list[Any]:
-    """Call the operator that an opaque node names and return its results.
-
-    Args:
-        node: the node.
-        operand: the value of an operand.
-        size: the value of a size expression given as text; needed where an argument is symbolic.
-        device: for tensors that are made from nothing; None takes the one that the program was exported on.
-        dtypes: what each IR dtype is kept in.
-
-    Raises:
-        UsageError: PyTorch has no such operator.
-    """
-    found: Any = torch.ops
-    for part in _opaque_target(node).split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise UsageError(f"opaque target is {node.attributes['target']}, which PyTorch does not have") from None
-
-    def value(item: Any) -> Any:
-        if isinstance(item, str):
-            return operand(node.operands[int(item[1:])]) if re.fullmatch(r"\$\d+", item) else item
-        if isinstance(item, list):
-            return [value(v) for v in item]
-        if isinstance(item, dict):
-            ((key, v),) = item.items()
-            if key == "$dtype":
-                return dtypes[v]
-            if key == "$device":
-                return torch.device(device or v)
-            if key == "$torch":
-                return getattr(torch, v)
-            if size is None:
-                raise UsageError(f"an argument is the size {v}, expected the values of its symbols")
-            return size(v)
-        return item
-
-    args, kwargs = json.loads(str(node.attributes["arguments"]))
-    result = found(*map(value, args), **{k: value(v) for k, v in kwargs.items()})
-    return list(result) if isinstance(result, (tuple, list)) else [result]
 
 
 # -- whole graphs -----------------------------------------------------------------------------------------------------
@@ -468,7 +343,7 @@ def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
             scope.add(r)
         lines += render_node(node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.")
     lines += [f"{scope.names[u.target]}.copy_({scope.names[u.value]})" for u in graph.updates]
-    texts = [_operand_text(o, scope.names, symbols) for o in graph.outputs]
+    texts = [operand_text(o, scope.names, symbols) for o in graph.outputs]
     lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
     return lines
 
@@ -645,6 +520,4 @@ def _example(t: TensorType) -> str:
     return f"torch.randint(0, 2, {shape}{_dtype_argument(t.dtype, 'i64')})"
 
 
-__all__ = [
-    "OPAQUE_KEYS", "TORCH_DTYPES", "number_text", "render_node", "run_opaque", "size_text", "to_callable", "to_source",
-]  # fmt: skip
+__all__ = ["render_node", "to_callable", "to_source"]

@@ -21,9 +21,10 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 
-from ..ir import Graph, OpSet, Size, Unsupported, UsageError, VerifyError, builtin_ops
+from ..ir import Graph, OpSet, Size, SizeLike, Unsupported, UsageError, VerifyError, builtin_ops
 from ..ir.build import GraphBuilder, clean_name
 from ..ir.graph import Update
+from ..ir.size import substitute
 from .calling import ArgumentLeaf, Baked, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
@@ -70,6 +71,19 @@ class Imported:
         """
         given = iter(self.in_spec.flatten(*args, **kwargs))
         return [next(given) if i.kind == "input" else self.state[i.target] for i in self.graph.inputs]
+
+    def result(self, outputs: torch.Tensor | Sequence[torch.Tensor], inputs: Sequence[torch.Tensor]) -> Any:
+        """Return the nested result of a call.
+
+        Args:
+            outputs: the graph's outputs: one tensor, or a tuple of them.
+            inputs: what :meth:`bind` returned; sizes among the results are read off it.
+        """
+        sizes: dict[str, SizeLike] = {}
+        for i, tensor in zip(self.graph.inputs, inputs, strict=True):
+            sizes.update({str(s): n for s, n in zip(i.type.shape, tensor.shape, strict=True) if isinstance(s, Size)})
+        several = [outputs] if isinstance(outputs, torch.Tensor) else list(outputs)
+        return self.out_spec.unflatten(several, lambda size: int(substitute(size, sizes)))  # type: ignore[arg-type]
 
 
 def import_module(

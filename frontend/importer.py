@@ -286,8 +286,10 @@ class Importer:
         if isinstance(operand, Value):
             dtype = casts.get(operand.name, operand.type.dtype)
             if operand.number is not None:
-                number = float(operand.number) if is_float(dtype) else operand.number
-                key = (f"{number!r}", dtype)
+                number = operand.number
+                if is_float(dtype) and not isinstance(number, Size):
+                    number = float(number)
+                key = (str(number), dtype)
                 if key not in self._casts:
                     name = self.builder.add("full", shape=(), value=number, dtype=dtype, location=self.location)
                     self._casts[key] = Value(name, self.builder.types[name])
@@ -368,7 +370,12 @@ class Importer:
         table = {overload: rule} if rule is not None else {}
         with torch.no_grad(), self.fake_mode:
             functional = torch.func.functionalize(f, remove="mutations")
-            return make_fx(functional, decomposition_table=table, tracing_mode="symbolic")(*fakes)
+            traced = make_fx(functional, decomposition_table=table, tracing_mode="symbolic")(*fakes)
+            if any(_is_mutating(n) for n in traced.graph.nodes):
+                # A composite kernel mutates its temporaries below the level at which its call is made functional.
+                again = torch.func.functionalize(traced, remove="mutations")
+                traced = make_fx(again, tracing_mode="symbolic")(*fakes)
+            return traced
 
     def fake(self, value: Value) -> torch.Tensor:
         """Return a fake tensor of the value's type."""
@@ -502,6 +509,10 @@ def _values(value: Any) -> Iterable[Value]:
 
 def _is_composite(overload: torch._ops.OpOverload) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd")
+
+
+def _is_mutating(node: torch.fx.Node) -> bool:
+    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def overload_of(target: str) -> torch._ops.OpOverload:

@@ -28,11 +28,11 @@ DEFAULT_FLOAT = "f32"
 
 @attrs.frozen
 class Value:
-    """A tensor of the program: its name and type; ``number`` is its content where that is one known number."""
+    """A tensor of the program: its name and type; ``number`` is its content where that is one known number (or size)."""
 
     name: str
     type: TensorType
-    number: bool | int | float | None = attrs.field(default=None, eq=False)
+    number: bool | int | float | Size | None = attrs.field(default=None, eq=False)
 
 
 #: An argument of an ATen call: a tensor, a number or size, a string (also a dtype's name), None, or a tuple of these.
@@ -350,6 +350,9 @@ class _Matcher:
     def _final(self, variable: str, operand: Bound, dtypes: Mapping[str, str]) -> Bound:
         """Return the operand with literals in a form that fits its dtype, and known numbers as literals."""
         dtype = dtypes.get(variable, variable if variable in DTYPES else "")
+        if isinstance(operand, Literal) and isinstance(operand.value, Size):
+            # The text of a program has no sizes among operands, so this becomes a tensor without axes.
+            return Value("", TensorType(dtype or "i64", ()), operand.value)
         if isinstance(operand, Literal):
             return _fit(operand, dtype)
         if isinstance(operand, Value) and operand.number is not None and variable in self.op.dtypes:

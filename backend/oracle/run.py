@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -32,6 +31,7 @@ from ...ir import (
 from ...ir.opdef import Expand, Hook, Index, Opaque, Reduce, Scalar
 from ...ir.size import substitute, symbols_of
 from ...ir.typesys import is_float
+from ..opaque import run_opaque
 from ..resolve import run_clause
 from .bodies import KEPT_DTYPES, Body, combine, to_tensor
 from .hooks import HOOKS
@@ -112,7 +112,7 @@ class Oracle:
         result_types = [t.substitute(dict(symbols)) for t in node.types]
         attributes = {k: _static(v, symbols) for k, v in node.attrs}
         if node.op == OPAQUE:
-            return list(zip(_run_opaque(node, values, result_types, attributes), result_types, strict=True))
+            return list(zip(_run_opaque(node, values, result_types, symbols, device), result_types, strict=True))
         op = find_op(node.op, self.ops)
         operands = tuple(_pick(o, values) for o in node.operands)
         operand_types = tuple(_pick(o, types) for o in node.operands)
@@ -207,25 +207,14 @@ def _run_torch(op: OpDef, tensors: Mapping[str, Any], inferred: Inferred) -> lis
 
 
 def _run_opaque(
-    node: Node, values: Mapping[str, torch.Tensor], types: list[TensorType], attributes: Mapping[str, Any]
+    node: Node,
+    values: Mapping[str, torch.Tensor],
+    types: list[TensorType],
+    symbols: Mapping[str, SizeLike],
+    device: torch.device,
 ) -> list[torch.Tensor]:
     """Call the ATen operator that an opaque node names, on the kept dtypes."""
-    target = attributes["target"]
-    packet, _, overload = target.removeprefix("aten.").partition(".")
-    function = getattr(getattr(torch.ops.aten, packet, None), overload or "default", None)
-    if not target.startswith("aten.") or function is None:
-        raise UsageError(f"opaque target is {target}, expected an ATen operator", subject=node.op)
-
-    def fill(item: Any) -> Any:
-        if isinstance(item, str) and item.startswith("$"):
-            return _pick(node.operands[int(item[1:])], values)
-        if isinstance(item, list):
-            return [fill(v) for v in item]
-        return item
-
-    args, kwargs = json.loads(attributes["arguments"])
-    value = function(*map(fill, args), **{k: fill(v) for k, v in kwargs.items()})
-    results = list(value) if isinstance(value, (tuple, list)) else [value]
+    results = run_opaque(node, lambda o: _pick(o, values), symbols=symbols, device=device, dtypes=KEPT_DTYPES)
     return [_as_declared(v, t, v.device) for v, t in zip(results, types, strict=False)]
 
 
