@@ -36,6 +36,17 @@ def _versions(*tensors):
     return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 '''
 
+_UNPACK = '''
+
+def _unpack(text, dtype, shape):
+    """Return a tensor from its packed bytes."""
+    import base64
+    import zlib
+
+    raw = bytearray(zlib.decompress(base64.b85decode(text)))
+    return torch.frombuffer(raw, dtype=dtype).reshape(shape)
+'''
+
 
 @attrs.frozen
 class Step:
@@ -124,7 +135,8 @@ def assemble(graph: Graph, steps: Sequence[Step], host: Host, ops: OpSet, title:
         if step.candidate and step.candidate.entry not in seen:
             seen.add(step.candidate.entry)
             text += "\n" + step.candidate.source.strip() + "\n\n"
-    text += "\n# ---- the compiled model ----\n" + _HELPERS + "\n\n" + body
+    unpack = _UNPACK if any("_unpack(" in t for t in host.constants.values()) else ""
+    text += "\n# ---- the compiled model ----\n" + _HELPERS + unpack + "\n\n" + body
     return text
 
 
@@ -286,7 +298,10 @@ def _step(step: Step, graph: Graph, names: _Names, ops: OpSet) -> list[str]:
     if step.candidate is None:
         lines: list[str] = []
         for node in step.fragment.nodes:
-            lines += render_node(node, step.fragment.types, ops, _Mapping(names))
+            # A tensor that is made from nothing is made where the arguments are.
+            made = not any(True for _ in node.uses()) and graph.inputs and graph.inputs[0].kind == "input"
+            device = f"{names[graph.inputs[0].name]}.device" if made else ""
+            lines += render_node(node, step.fragment.types, ops, _Mapping(names), device=device)
         return lines
     left = ", ".join(names[o] for o in step.fragment.outputs if isinstance(o, str))
     right = ", ".join(names[i.name] for i in step.fragment.inputs)
@@ -428,3 +443,21 @@ def state_text(target: str) -> str:
     *path, leaf = target.split(".")
     owner = _module_text(path)
     return f"{owner}.{leaf}" if leaf.isidentifier() else f"getattr({owner}, {leaf!r})"
+
+
+def tensor_text(tensor: Any) -> str:
+    """Return Python text that makes ``tensor`` anew: its numbers, or its packed bytes where it is large."""
+    import base64
+    import zlib
+
+    import torch
+
+    dense = tensor.detach().cpu().contiguous()
+    dtype, shape = str(dense.dtype), tuple(dense.shape)
+    if dense.numel() <= 64 and dense.dtype not in (torch.bfloat16, torch.float16):
+        return f"torch.tensor({dense.tolist()!r}, dtype={dtype})".replace("inf", 'float("inf")').replace(
+            "nan", 'float("nan")'
+        )
+    raw = dense.reshape(-1).view(torch.uint8).numpy().tobytes()
+    packed = base64.b85encode(zlib.compress(raw, 9)).decode()
+    return f"_unpack({packed!r}, {dtype}, {shape})"
