@@ -1,1 +1,5 @@
-"""The deterministic Triton generator."""
+"""The deterministic generator of Triton kernels: one writer for every loop structure, in many variants."""
+
+from .translator import Plan as Plan
+from .translator import TemplateTranslator as TemplateTranslator
+from .translator import plan as plan

@@ -30,7 +30,7 @@ LEVELS = {
     "neg": 7, "atom": 9,
 }  # fmt: skip
 
-_RESERVED = frozenset(keyword.kwlist) | {"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int", "acc"}
+_RESERVED = frozenset(keyword.kwlist) | {"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int"}
 
 
 @attrs.frozen
