@@ -38,6 +38,16 @@ from .load import print_op as print_op
 from .load import signature as signature
 from .opdef import OpDef as OpDef
 from .opdef import OpSet as OpSet
+from .passes import eliminate_common_subexpressions as eliminate_common_subexpressions
+from .passes import eliminate_dead_code as eliminate_dead_code
+from .passes import fold_constants as fold_constants
+from .rewrite import Rule as Rule
+from .simplify import Applied as Applied
+from .simplify import apply_rules as apply_rules
+from .simplify import builtin_rules as builtin_rules
+from .simplify import load_rules as load_rules
+from .simplify import parse_rules as parse_rules
+from .simplify import simplify as simplify
 from .size import Size as Size
 from .size import SizeLike as SizeLike
 from .size import Symbol as Symbol

@@ -267,10 +267,14 @@ class _Builder(_ExprBuilder):
         _check(op)
         return op
 
-    def rewrite(self, name: Token, doc: Token | None, lhs: Any, rhs: Any, guard: Any, approximate: Any) -> Rule:
-        return Rule(
-            str(name), unquote(doc) if doc else "", lhs, rhs, guard, exact=approximate is None, location=self._at(name)
-        )
+    def lets(self, *items: tuple[str, ex.Expr]) -> tuple[tuple[str, ex.Expr], ...]:
+        return items
+
+    def rewrite(
+        self, name: Token, doc: Token | None, lhs: Any, rhs: Any, guard: Any, lets: Any, approximate: Any
+    ) -> Rule:
+        text = unquote(doc) if doc else ""
+        return Rule(str(name), text, lhs, rhs, guard, lets, exact=approximate is None, location=self._at(name))
 
     def start(self, *items: OpDef | Rule) -> tuple[OpDef | Rule, ...]:
         return items
