@@ -1,1 +1,9 @@
-"""The judge of candidates."""
+"""The judge: verdicts about candidates, gate by gate."""
+
+from .judge import FragmentJudge as FragmentJudge
+from .judge import verify_candidate as verify_candidate
+from .shrink import Instance as Instance
+from .shrink import instances as instances
+from .verdict import GATES as GATES
+from .verdict import GateReport as GateReport
+from .verdict import Verdict as Verdict

@@ -1,0 +1,353 @@
+"""The judge of one fragment and one candidate: all gates, cheapest first."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+import torch
+
+from ...ir import Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops
+from ..candidate import PRECISIONS, Candidate
+from ..oracle import Oracle
+from ..sandbox import Frame, Reply, interpreter_sandbox
+from ..to_torch import to_callable
+from . import families, reading, shrink
+from .policy import check_source
+from .tolerance import Comparison, Reassociated, compare
+from .verdict import Docket, Verdict
+
+
+@attrs.frozen
+class Trial:
+    """One run: an instance, a family of values, the inputs by name."""
+
+    instance: int
+    family: str
+    inputs: dict[str, torch.Tensor] = attrs.field(eq=False)
+    fresh: bool = False
+
+
+@attrs.frozen
+class Truth:
+    """What the outputs of a trial must be: the float64 values, and the reference's own evaluations."""
+
+    outputs: list[torch.Tensor] = attrs.field(eq=False)
+    variants: list[list[torch.Tensor]] = attrs.field(eq=False)
+    exact: bool = False
+
+
+def reference_evaluations(
+    call: Any, inputs: Sequence[Any], precision: str, smallest: int, seed: int, device: str = "cpu"
+) -> list[list[torch.Tensor]]:
+    """Return evaluations of a reference in its own precision: eager, and re-associated (several times for few elements).
+
+    Args:
+        call: the reference, from positional inputs to a tensor or a nest of them.
+        smallest: elements of the smallest output: with few elements one evaluation says little about the next.
+    """
+    from torch.utils._pytree import tree_leaves
+
+    n = 2 if smallest >= 256 else 4 if smallest >= 16 else 8
+    tf32 = precision == "tf32"
+    out = []
+    with torch.no_grad():
+        with Reassociated(tf32=tf32, reassociate=False):
+            out.append([t for t in tree_leaves(call(*inputs)) if isinstance(t, torch.Tensor)])
+        for k in range(n - 1):
+            with Reassociated(seed + k, tf32=tf32):
+                out.append([t for t in tree_leaves(call(*inputs)) if isinstance(t, torch.Tensor)])
+    return out
+
+
+class FragmentJudge:
+    """What is needed to judge candidates of one fragment; made once, used for every candidate of it.
+
+    Args:
+        fragment: known operators only; every input a tensor.
+        shapes: instances to use, each mapping symbols to sizes; found by shrinking where None.
+        seed: of the inputs; secret where None.
+    """
+
+    def __init__(
+        self, fragment: Graph, ops: OpSet | None = None, precision: str = "strict",
+        shapes: Sequence[Mapping[str, Any]] | None = None, seed: int | None = None, constants: Sequence[int] = (),
+    ) -> None:  # fmt: skip
+        if precision not in PRECISIONS:
+            raise UsageError(f"precision is {precision}, expected one of {', '.join(PRECISIONS)}", subject="verify")
+        self.fragment, self.precision = fragment, precision
+        self.ops = builtin_ops() if ops is None else ops
+        self.seed = families.secret_seed() if seed is None else seed
+        self.oracle = Oracle(self.ops)
+        self.instances = shrink.instances(fragment, self.ops, constants, shapes)
+        self._calls = [to_callable(i.graph, self.ops) for i in self.instances]
+        self._domains: dict[str, str] | None = None
+        self._truths: dict[int, Truth | None] = {}
+        self.trials = self._plan()
+
+    def _draw(self, instance: int, family: str, salt: int) -> dict[str, torch.Tensor]:
+        graph = self.instances[instance].graph
+        bounds = families.index_bounds(graph, self.ops)
+        generator = torch.Generator().manual_seed((self.seed + salt * 7919 + instance * 104729) % 2**62)
+        if self._domains is None:
+            first = self.instances[0].graph
+            first_bounds = families.index_bounds(first, self.ops)
+            self._domains = families.find_domains(first, lambda given: self.oracle.run(first, given), first_bounds)
+        wide = next((i.name for i in graph.inputs if i.type.dtype == "f32" and i.type.rank > 1), "")
+        return {
+            i.name: families.draw(
+                i.type, family, generator, self._domains.get(i.name, "real"), bounds.get(i.name), i.name == wide
+            )
+            for i in graph.inputs
+        }
+
+    def _plan(self) -> list[Trial]:
+        """Choose the runs: every instance with plain values, the first with every family."""
+        order = list(range(len(self.instances)))
+        plan: list[tuple[int, str, bool]] = [(0, "normal", False)]
+        by_name = {i.name: k for k, i in enumerate(self.instances)}
+        tiles = by_name.get("tiles", 0)
+        if tiles:
+            plan.append((tiles, "normal", False))
+        if families.may_be_exact(self.instances[0].graph, self.ops):
+            plan.append((0, "integers", False))
+            if self.precision == "strict":
+                plan.append((0, "wide_integers", False))
+            if tiles:
+                plan.append((tiles, "integers", False))
+        plan += [(0, f, False) for f in families.FAMILIES[1:]]
+        plan += [(k, "normal", False) for k in order if k not in (0, tiles)]
+        plan += [(0, f, False) for f in families.ADVISORY_FAMILIES]
+        return [Trial(k, f, self._draw(k, f, salt), fresh) for salt, (k, f, fresh) in enumerate(plan)]
+
+    def truth(self, index: int) -> Truth | None:
+        """Return the truth of a trial, computed once; None where the trial says nothing."""
+        if index not in self._truths:
+            self._truths[index] = self._truth(index)
+        return self._truths[index]
+
+    def _truth(self, index: int) -> Truth | None:
+        trial = self.trials[index]
+        graph = self.instances[trial.instance].graph
+        if trial.family in families.EXACT_FAMILIES and not families.is_exact(graph, self.ops, self.oracle, trial.inputs):
+            return None
+        outputs = [o for o in self.oracle.run(graph, trial.inputs) if isinstance(o, torch.Tensor)]
+        if trial.family in families.EXACT_FAMILIES:
+            return Truth(outputs, [], True)
+        given = [trial.inputs[i.name] for i in graph.inputs]
+        smallest = min((o.numel() for o in outputs), default=0)
+        variants = reference_evaluations(
+            self._calls[trial.instance], given, self.precision, smallest, self.seed % 1000003
+        )
+        return Truth(outputs, variants)
+
+    def expected(self, index: int) -> list[dict[str, Any]]:
+        """Return the types of the outputs of a trial."""
+        return expected_outputs(self.instances[self.trials[index].instance].graph)
+
+    def request(self, candidate: Candidate, budget_s: float) -> Frame:
+        """Return the job for the sandbox."""
+        real = [
+            {"shape": list(i.type.shape), "stride": reading.contiguous(list(i.type.shape)), "dtype": i.type.dtype}  # type: ignore[arg-type]
+            for i in shrink.bind(self.fragment, None, self.ops).inputs
+        ]
+        tensors: dict[str, torch.Tensor] = {}
+        runs = []
+        for index, trial in enumerate(self.trials):
+            graph = self.instances[trial.instance].graph
+            tensors.update({f"{index}.{k}": trial.inputs[i.name] for k, i in enumerate(graph.inputs)})
+            runs.append({"shapes": trial.instance, "fresh": trial.fresh, "strides": [None] * len(graph.inputs)})
+        header = {
+            "kind": "fragment", "source": candidate.source, "entry": candidate.entry, "real": real, "runs": runs,
+            "names": [i.name for i in self.fragment.inputs], "budget_s": budget_s,
+        }  # fmt: skip
+        return Frame(header, tensors)
+
+    def judge_values(self, reply: Reply, docket: Docket) -> None:
+        """Judge the gate meaning from the outputs that came back."""
+        started = time.perf_counter()
+        used: dict[str, dict[str, float]] = {}
+        judged = 0
+        for key, frame in reading.runs_of(reply).items():
+            if frame.header["observed"]["error"]:
+                continue
+            trial, truth = self.trials[key.index], self.truth(key.index)
+            if truth is None:
+                continue
+            outputs = [frame.tensors[f"out.{i}"] for i in range(len(truth.outputs)) if f"out.{i}" in frame.tensors]
+            if len(outputs) != len(truth.outputs) or any(
+                o.shape != t.shape for o, t in zip(outputs, truth.outputs, strict=True)
+            ):
+                continue  # the gate trace has said so
+            name = self.instances[trial.instance].name
+            for i, out in enumerate(outputs):
+                found = compare(i, out, truth.outputs[i], [v[i] for v in truth.variants], truth.exact)
+                if trial.family in families.ADVISORY_FAMILIES:
+                    if found.mismatch is not None:
+                        docket.flags.append(f"differs from the reference on infinities or NaN: {found.mismatch.text}")
+                    continue
+                judged += not found.refused
+                _note(used, f"{name} {trial.family}", found)
+                if found.mismatch is not None:
+                    config = f", configuration {key.config}" if key.config else ""
+                    where = f"{self.instances[trial.instance].sizes}; values {trial.family}{config}"
+                    label = {"element": "wrong_value", "bulk": "inaccurate", "nonfinite": "nonfinite", "exact": "inexact"}
+                    docket.add_failure(
+                        "meaning", label[found.mismatch.kind], f"{found.mismatch.text} (inputs {where})",
+                        (time.perf_counter() - started) * 1e3, used=used, **_evidence(found),
+                    )  # fmt: skip
+                    return
+        elapsed = (time.perf_counter() - started) * 1e3
+        if judged:
+            docket.add_pass("meaning", elapsed, used=used, comparisons=judged)
+        else:
+            docket.add_skip("meaning", "no run gave values that could be compared")
+
+
+def _note(used: dict[str, dict[str, float]], name: str, found: Comparison) -> None:
+    """Keep how much of the allowance a trial used (1 is all of it)."""
+    if not found.refused:
+        entry = used.setdefault(name, {"bulk": 0.0, "element": 0.0})
+        entry["bulk"] = max(entry["bulk"], round(found.bulk / 4, 3))
+        entry["element"] = max(entry["element"], round(found.element / 8, 3))
+
+
+def _evidence(found: Comparison) -> dict[str, Any]:
+    m = found.mismatch
+    assert m is not None
+    return {
+        "output": m.output, "index": list(m.index), "value": m.value, "expected": m.expected, "allowed": m.allowed,
+        "n_wrong": m.n_wrong,
+    }  # fmt: skip
+
+
+def expected_outputs(graph: Graph) -> list[dict[str, Any]]:
+    """Return the types that the outputs of a graph must have: contiguous tensors."""
+    out = []
+    for o in graph.outputs:
+        if isinstance(o, str):
+            t = graph.types[o]
+            shape = [int(s) for s in t.shape]  # type: ignore[arg-type]
+            dtype = str(families.DTYPES[t.dtype]).removeprefix("torch.")
+            out.append({"shape": shape, "dtype": dtype, "strides": [reading.contiguous(shape)]})
+    return out
+
+
+def tile_constants(source: str) -> list[int]:
+    """Return the powers of two from 32 to 4096 that a source writes: its tile sizes are among them."""
+    return sorted({int(x) for x in re.findall(r"(?<![\w.])\d{2,4}(?![\w.])", source) if int(x) & (int(x) - 1) == 0})
+
+
+_JUDGES: dict[tuple[Any, ...], FragmentJudge] = {}
+
+
+def _judge_for(
+    fragment: Graph, ops: OpSet | None, precision: str, shapes: Sequence[Mapping[str, Any]] | None, seed: int | None,
+    constants: Sequence[int],
+) -> FragmentJudge:  # fmt: skip
+    """Return the judge of a fragment, kept for its other candidates; the inputs stay secret by not being kept for long."""
+    key = (fragment, id(ops), precision, repr(shapes), seed, tuple(constants))
+    judge = _JUDGES.get(key)
+    if judge is None:
+        while len(_JUDGES) >= 8:
+            _JUDGES.pop(next(iter(_JUDGES)))
+        judge = _JUDGES[key] = FragmentJudge(fragment, ops, precision, shapes, seed, constants)
+    return judge
+
+
+def verify_candidate(
+    fragment: Graph, candidate: Candidate, *, ops: OpSet | None = None, precision: str | None = None,
+    device: str = "auto", shapes: list[dict[str, Any]] | None = None, seed: int | None = None, timeout_s: float = 60.0,
+    gates: Sequence[str] = ("policy", "trace", "memory", "meaning", "device"),
+) -> Verdict:  # fmt: skip
+    """Judge one candidate for one fragment.
+
+    Without a GPU it is run under the corrected interpreter, at small sizes with the fragment's structure.  With one it is
+    also run on the device, at the real sizes.
+
+    Args:
+        fragment: the program that the candidate must compute; its inputs are tensors.
+        candidate: what a translator wrote.
+        ops: the operators; the built-in ones if None.
+        precision: the declared precision of products; the candidate's own if None.
+        device: ``auto``, ``cpu`` (no device gate) or ``cuda``.
+        shapes: instances to use instead of those found by shrinking, each mapping a symbol to a size.
+        seed: of the inputs; secret where None.
+        timeout_s: wall time for all runs of the candidate, each on the CPU and on the device.
+        gates: those to run, of ``GATES``; ``compile`` is not among the defaults because it takes seconds.
+
+    Returns:
+        The verdict; faults of the candidate are never exceptions.
+
+    Raises:
+        UsageError: ``precision`` is unknown, or ``device`` is ``cuda`` and there is none.
+        Unsupported: the fragment contains operators without a definition.
+    """
+    precision = candidate.precision if precision is None else precision
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available", subject="verify")
+    docket = Docket()
+    started = time.perf_counter()
+    violations = check_source(candidate.source, candidate.entry)
+    elapsed = (time.perf_counter() - started) * 1e3
+    if violations:
+        v = violations[0]
+        place = f"line {v.line}: " if v.line else ""
+        listing = [f"line {w.line}: {w.message}" for w in violations]
+        docket.add_failure("policy", v.label, f"{place}{v.message}", elapsed, violations=listing[:20])
+        return docket.verdict()
+    docket.add_pass("policy", elapsed)
+
+    compiling = None
+    if "compile" in gates:
+        from .compiling import submit_fragment
+
+        compiling = submit_fragment(shrink.bind(fragment, None, ops), candidate, timeout_s)
+    judge: FragmentJudge | None = None
+    try:
+        judge = _judge_for(fragment, ops, precision, shapes, seed, tile_constants(candidate.source))
+    except (Unsupported, VerifyError) as error:
+        for gate in ("trace", "memory", "meaning"):
+            docket.add_skip(gate, error.message)
+    if judge is not None:
+        pending = interpreter_sandbox().submit(judge.request(candidate, timeout_s * 0.8), timeout_s)
+        for index in range(len(judge.trials)):  # while the child runs
+            if pending.done() and pending.result().status != "ok":
+                break
+            judge.truth(index)
+        _read_fragment(judge, pending.result(), docket)
+    if compiling is not None:
+        from .compiling import read_compile
+
+        read_compile(compiling.result(), docket)
+    if docket.failure is None and "device" in gates:
+        _device_gate(fragment, candidate, ops, precision, device, timeout_s, docket)
+    on_device = docket.reports.get("device")
+    required = ("device",) if on_device is not None and on_device.passed else ("meaning",)
+    return docket.verdict(required)
+
+
+def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket) -> None:
+    if not reading.read_start(reply, docket, "the source"):
+        return
+    evidence = reading.read_fake(reply, expected_outputs(shrink.bind(judge.fragment, None, judge.ops)), docket)
+    names = [f"{judge.instances[t.instance].name} ({judge.instances[t.instance].sizes})" for t in judge.trials]
+    expected = [judge.expected(k) for k in range(len(judge.trials))]
+    reading.read_observations(reply, names, docket, expected=expected, kind="fragment", evidence=evidence)
+    judge.judge_values(reply, docket)
+
+
+def _device_gate(
+    fragment: Graph, candidate: Candidate, ops: OpSet | None, precision: str, device: str, timeout_s: float, docket: Docket
+) -> None:
+    if device == "cpu":
+        docket.add_skip("device", "not asked for")
+    elif not torch.cuda.is_available():
+        docket.add_skip("device", "no CUDA device is available")
+    else:
+        from .device import judge_on_device
+
+        judge_on_device(fragment, candidate, ops, precision, timeout_s, docket)
