@@ -1,0 +1,1 @@
+"""CSP-DAG: random programs that are valid by construction, with exactly uniform operators."""

@@ -1,0 +1,732 @@
+"""What a definition allows at the level of ranks and dtypes, and how its sizes hang together: signatures and templates.
+
+A *structure* fixes everything about a call but sizes and numbers: ranks, which operands are given, axes, flags.  It is found
+by inference over symbolic sizes, so that nothing is known here that the definition does not say.  A *template* is one way in
+which the conditions of a structure hold, solved for sizes and ready to be applied thousands of times a second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import attrs
+
+from ..ir import (
+    DTYPES,
+    DrtError,
+    Graph,
+    Inferred,
+    Input,
+    Node,
+    OpDef,
+    OpSet,
+    Size,
+    SizeLike,
+    TensorType,
+    Unsupported,
+    UsageError,
+    VerifyError,
+    evaluate,
+    expand_graph,
+    infer,
+    present_key,
+)
+from ..ir import expr as ex
+from ..ir.cost import call_work
+from ..ir.infer import infer as infer_call
+from ..ir.opdef import Attribute, Expand, Index, Reduce
+from ..ir.size import compare, symbol, symbols_of
+from ..ir.typesys import is_float
+from .symbolic import Condition, Formula, condition_formula, formula, paths, size_formula, solve
+
+#: Most elements of a list attribute whose values must be known before shapes are (an order of axes).
+_LIST_CHOICES = 130
+_FAR = 2**31 - 1
+
+#: Ranks of an operand: a number, None where it is absent, a tuple where it is a list of tensors.
+Ranks = int | None | tuple[int, ...]
+
+
+@attrs.frozen
+class Symbolic:
+    """Marks an attribute whose value is a symbol, or a list of them of a known length."""
+
+    length: int | None = None
+
+
+@attrs.frozen(eq=False)
+class Structure:
+    """A call with everything fixed but sizes and numbers.
+
+    Attributes:
+        ranks: of each operand.
+        attributes: those on which shapes depend; values or :class:`Symbolic`.
+        results: the rank of each result.
+    """
+
+    ranks: tuple[Ranks, ...]
+    attributes: tuple[tuple[str, Any], ...]
+    results: tuple[int, ...]
+
+
+@attrs.frozen
+class Signature:
+    """Operand and result types of an operator up to sizes.
+
+    Attributes:
+        op: the operator's name.
+        operands: ``(dtype, rank)`` of each operand, None where absent, a tuple of pairs for a list.
+        results: ``(dtype, rank)`` of each result.
+        dtypes: dtype variables and dtype attributes.
+        structures: the structures behind it.
+    """
+
+    op: str
+    operands: tuple[Any, ...]
+    results: tuple[tuple[str, int], ...]
+    dtypes: tuple[tuple[str, str], ...]
+    structures: tuple[Structure, ...] = attrs.field(eq=False, repr=False)
+
+
+@attrs.frozen(eq=False)
+class Number:
+    """A free attribute symbol that is not a dimension; it is drawn uniformly between its bounds."""
+
+    local: int
+    lows: tuple[tuple[Formula, tuple[int, ...]], ...]
+    highs: tuple[tuple[Formula, tuple[int, ...]], ...]
+
+
+@attrs.frozen(eq=False)
+class Template:
+    """One way in which a structure's conditions hold.
+
+    A dimension is an int >= 0 (a local variable), or a pair: ``(None, constant)`` or ``(formula, arguments)``.
+
+    Attributes:
+        locals: number of local variables; dimensions first.
+        slots: each operand dimension in order.
+        results: the dimensions of each result.
+        attributes: name -> a dimension, a tuple of dimensions, or ``("value", v)``.
+        numbers: attribute variables to draw, in order.
+        factors: ``(locals, size)``: the product of the locals is the size.
+        checks: conditions left.
+        at_least_two: products that must be at least 2, so that no reduction is over a single element.
+        flops: work as a formula, or None where it is not known symbolically.
+    """
+
+    locals: int
+    slots: tuple[Any, ...]
+    results: tuple[tuple[Any, ...], ...]
+    attributes: tuple[tuple[str, Any], ...]
+    numbers: tuple[Number, ...]
+    factors: tuple[tuple[tuple[int, ...], Any], ...]
+    checks: tuple[tuple[Formula, tuple[int, ...]], ...]
+    at_least_two: tuple[Any, ...]
+    flops: Any
+
+
+class Relations:
+    """The structures, signatures and templates of an operator set, found once and kept.
+
+    Args:
+        ops: the definitions.
+        dtypes: element types that programs may use.
+        max_rank: largest rank of any tensor.
+        list_lengths: numbers of tensors in a list operand.
+    """
+
+    def __init__(
+        self, ops: OpSet, dtypes: Sequence[str], max_rank: int = 5, list_lengths: Sequence[int] = (2, 3)
+    ) -> None:
+        for d in dtypes:
+            if d not in DTYPES:
+                raise UsageError(f"unknown dtype '{d}', expected one of {', '.join(DTYPES)}")
+        self.ops = ops
+        self.dtypes = tuple(dtypes)
+        self.max_rank = max_rank
+        self.list_lengths = tuple(list_lengths)
+        self._structures: dict[Any, tuple[Structure, ...]] = {}
+        self._templates: dict[Any, tuple[Template, ...]] = {}
+        self._extents: dict[Any, tuple[SizeLike, ...]] = {}
+
+    # -- signatures -----------------------------------------------------------------------------------------------
+
+    def signatures(self, op: OpDef) -> tuple[Signature, ...]:
+        """Return every signature of ``op`` within the dtypes and ranks; none for an operator that has no meaning."""
+        variables = sorted({p.dtype for p in op.operands if p.dtype not in DTYPES})
+        attributes = [a.name for a in op.attributes if a.kind == "dtype"]
+        fixed = [p.dtype for p in (*op.operands, *op.results) if p.dtype in DTYPES]
+        if any(d not in self.dtypes for d in fixed):
+            return ()
+        spaces = [[d for d in self.dtypes if d in op.dtypes.get(v, DTYPES)] for v in variables]
+        spaces += [list(self.dtypes)] * len(attributes)
+        found = []
+        for choice in itertools.product(*spaces):
+            env = dict(zip([*variables, *attributes], choice, strict=True))
+            found += self._signatures_at(op, env)
+        return tuple(found)
+
+    def _signatures_at(self, op: OpDef, env: Mapping[str, str]) -> list[Signature]:
+        groups: dict[Any, list[Structure]] = {}
+        for s in self.structures(op, env):
+            groups.setdefault((s.ranks, s.results), []).append(s)
+        result_dtypes: tuple[str, ...] | None = None
+        out = []
+        for (ranks, results), structures in groups.items():
+            if result_dtypes is None:
+                types = self._result_types(op, env, structures[0])
+                if types is None:
+                    continue
+                result_dtypes = tuple(t.dtype for t in types)
+                if any(d not in self.dtypes for d in result_dtypes):
+                    return []
+            operands = []
+            for p, r in zip(op.operands, ranks, strict=True):
+                dtype = env.get(p.dtype, p.dtype)
+                operands.append(
+                    tuple((dtype, n) for n in r) if isinstance(r, tuple) else None if r is None else (dtype, r)
+                )
+            out.append(
+                Signature(
+                    op.name, tuple(operands), tuple(zip(result_dtypes, results, strict=True)),
+                    tuple(sorted(env.items())), tuple(structures),
+                )  # fmt: skip
+            )
+        return out
+
+    # -- structures -----------------------------------------------------------------------------------------------
+
+    def structures(self, op: OpDef, env: Mapping[str, str]) -> tuple[Structure, ...]:
+        """Return every structure of ``op`` whose conditions can hold, for given dtypes."""
+        clauses = [c.expr for c in op.constraints]
+        clauses += [d for p in (*op.operands, *op.results) for d in p.shape]
+        clauses += [e for a in op.attributes for e in (a.lo, a.hi, a.default) if e is not None]
+        mentioned = set().union(*map(ex.names, clauses)) if clauses else set()
+        for let in reversed(op.lets):
+            if let.name in mentioned:
+                mentioned |= ex.names(let.expr)
+        # Operators of one type relation share their structures; dtypes matter where a clause speaks of them.
+        spoken = tuple((k, v) for k, v in sorted(env.items()) if k in mentioned)
+        key = (
+            tuple((p.name, p.shape, p.optional, p.variadic) for p in op.operands), op.attributes, op.lets,
+            tuple(c.expr for c in op.constraints), tuple(p.shape for p in op.results), spoken,
+        )  # fmt: skip
+        found = self._structures.get(key)
+        if found is None:
+            found = self._structures[key] = tuple(self._find_structures(op, env, mentioned))
+        return found
+
+    def _find_structures(self, op: OpDef, env: Mapping[str, str], mentioned: set[str]) -> Iterator[Structure]:
+        for ranks in self._rank_choices(op):
+            dims = _dimensions(op, ranks)
+            names = [a.name for a in op.attributes]
+            for attributes in itertools.product(*(self._menu(op, a, dims, env, mentioned) for a in op.attributes)):
+                chosen = dict(zip(names, attributes, strict=True))
+                for settled in self._settle(op, env, ranks, chosen):
+                    kept = tuple((k, v) for k, v in settled.items() if k in mentioned or k in env)
+                    structure = Structure(ranks, kept, ())
+                    types = self._result_types(op, env, structure)
+                    if types is None:
+                        continue
+                    results = tuple(t.rank for t in types)
+                    if max(results, default=0) <= self.max_rank:
+                        yield attrs.evolve(structure, results=results)
+
+    def _rank_choices(self, op: OpDef) -> Iterator[tuple[Ranks, ...]]:
+        packs: list[str] = []
+        for p in op.operands:
+            packs += [d.name for d in p.shape if isinstance(d, ex.Pack) and d.name not in packs]
+        optional = [p.name for p in op.operands if p.optional]
+        lists = [p.name for p in op.operands if p.variadic]
+        for given in itertools.product((True, False), repeat=len(optional)):
+            absent = {n for n, g in zip(optional, given, strict=True) if not g}
+            for counts in itertools.product(self.list_lengths, repeat=len(lists)):
+                count = dict(zip(lists, counts, strict=True))
+                used = {d.name for p in op.operands if p.name not in absent for d in p.shape if isinstance(d, ex.Pack)}
+                for sizes in itertools.product(range(self.max_rank + 1), repeat=len(packs)):
+                    rank = dict(zip(packs, sizes, strict=True))
+                    if any(rank[n] for n in packs if n not in used):
+                        continue
+                    out: list[Ranks] = []
+                    for p in op.operands:
+                        if p.name in absent:
+                            out.append(None)
+                            continue
+                        r = sum(rank[d.name] if isinstance(d, ex.Pack) else 1 for d in p.shape)
+                        out.append((r,) * count[p.name] if p.variadic else r)
+                    if all((max(r) if isinstance(r, tuple) else r or 0) <= self.max_rank for r in out):
+                        yield tuple(out)
+
+    def _menu(
+        self, op: OpDef, a: Attribute, dims: Mapping[str, Any], env: Mapping[str, str], mentioned: set[str]
+    ) -> Sequence[Any]:
+        """Return the values of an attribute that make a difference to shapes; one of them where none does."""
+        none: list[Any] = [None] if a.optional else []
+        match a.kind:
+            case "dtype":
+                return [env[a.name]]
+            case "axis" | "axes":
+                n = len(dims.get(a.of, ()))
+                if a.name not in mentioned:
+                    # Without an axis there is no call; which one it is does not matter here.
+                    return [None] if a.optional else [0 if a.kind == "axis" else tuple(range(n))] if n or a.kind == "axes" else []
+                if a.kind == "axis":
+                    return [*none, *range(n)]
+                return [*none, *(c for k in range(n + 1) for c in itertools.combinations(range(n), k))]
+        if a.name not in mentioned:
+            return [_default(a)]
+        match a.kind:
+            case "bool":
+                return [*none, False, True]
+            case "enum":
+                return [*none, *a.choices]
+            case "int":
+                return [*none, Symbolic()]
+            case "ints":
+                lengths = [a.length] if a.length is not None else range(self.max_rank + 1)
+                return [*none, *(Symbolic(n) for n in lengths)]
+        return [*none, *_numbers(a)]
+
+    def _settle(
+        self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: dict[str, Any]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the attributes with those made concrete that select axes, which a symbol cannot do."""
+        open_names = [k for k, v in chosen.items() if isinstance(v, Symbolic)]
+        if not open_names or not self._selects(op, env, ranks, chosen):
+            yield chosen
+            return
+        for k in range(1, len(open_names) + 1):
+            for names in itertools.combinations(open_names, k):
+                spaces = [self._concrete(op, n, chosen[n], ranks) for n in names]
+                if any(not s for s in spaces):
+                    return
+                first = chosen | {n: s[0] for n, s in zip(names, spaces, strict=True)}
+                if self._selects(op, env, ranks, first):
+                    continue
+                for values in itertools.product(*spaces):
+                    yield chosen | dict(zip(names, values, strict=True))
+                return
+
+    def _selects(
+        self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: Mapping[str, Any]
+    ) -> bool:
+        """Return whether a symbol stands where an integer is needed."""
+        structure = Structure(ranks, tuple(chosen.items()), ())
+        try:
+            next(paths(lambda: self._call(op, env, structure, 0)[0], runs=1), None)
+        except _Selecting:
+            return True
+        return False
+
+    def _concrete(self, op: OpDef, name: str, marker: Symbolic, ranks: tuple[Ranks, ...]) -> list[Any]:
+        a = op.attribute(name)
+        dims = _dimensions(op, ranks)
+        lo, hi = 0, max((r if isinstance(r, int) else max(r or (0,)) for r in ranks if r is not None), default=1) - 1
+        try:
+            if a.lo is not None and a.hi is not None:
+                low, high = evaluate(a.lo, dims), evaluate(a.hi, dims)
+                if isinstance(low, int) and isinstance(high, (int, float)):
+                    lo, hi = low, int(min(high, low + self.max_rank))
+        except (KeyError, IndexError, TypeError):
+            pass
+        values = range(lo, hi + 1)
+        if marker.length is None:
+            return list(values)
+        total = len(values) ** marker.length
+        if total <= _LIST_CHOICES:
+            return list(itertools.product(values, repeat=marker.length))
+        rng = random.Random(f"{op.name}.{name}")
+        if len(values) == marker.length:  # most long lists of axes are orders of all axes
+            orders = list(itertools.permutations(values))
+            return orders if len(orders) <= _LIST_CHOICES else rng.sample(orders, _LIST_CHOICES)
+        return sorted({tuple(rng.choice(values) for _ in range(marker.length)) for _ in range(_LIST_CHOICES)})
+
+    # -- one call over symbols ------------------------------------------------------------------------------------
+
+    def _call(
+        self, op: OpDef, env: Mapping[str, str], s: Structure, ones: int, size: int | None = None
+    ) -> tuple[Inferred, list[SizeLike], dict[str, Any], list[Any]]:
+        """Infer a structure over symbols ``d0, d1, ...``; bit i of ``ones`` makes operand dimension i the constant 1.
+
+        With ``size``, every dimension is that constant.
+        """
+        dims: list[SizeLike] = []
+
+        def type_of(dtype: str, rank: int) -> TensorType:
+            shape = []
+            for _ in range(rank):
+                i = len(dims)
+                dims.append(size or (1 if ones >> i & 1 else _dimension(i)))
+                shape.append(dims[-1])
+            return TensorType(dtype, tuple(shape))
+
+        operands: list[Any] = []
+        for p, r in zip(op.operands, s.ranks, strict=True):
+            dtype = env.get(p.dtype, p.dtype)
+            if isinstance(r, tuple):
+                operands.append(tuple(type_of(dtype, n) for n in r))
+            else:
+                operands.append(None if r is None else type_of(dtype, r))
+        attributes: dict[str, Any] = {}
+        for name, v in s.attributes:
+            if isinstance(v, Symbolic):
+                constant = size if v.length is None else (size,) * v.length
+                attributes[name] = _symbols(op.attribute(name), v) if size is None else constant
+            else:
+                attributes[name] = v
+        given = dict(attributes)
+        for a in op.attributes:  # those on which no shape depends
+            if a.name not in given:
+                given[a.name] = _any_value(a, s, op)
+        try:
+            return infer_call(op, operands, given), dims, attributes, operands
+        except VerifyError as error:
+            if "has no value" in error.message:
+                raise _Selecting(error.message) from None
+            raise
+        except (TypeError, IndexError) as error:
+            raise _Selecting(str(error)) from None
+
+    def _result_types(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[TensorType, ...] | None:
+        """Return the types of a structure's results for some sizes, or None where no sizes fit."""
+        # Equal sizes fit most structures, and plain integers are fast.
+        try:
+            return self._call(op, env, s, 0, size=4)[0].types
+        except (VerifyError, Unsupported, _Selecting):
+            pass
+        found = next(self._runs(op, env, s, runs=3), None)
+        return None if found is None else found[1].types
+
+    def _runs(self, op: OpDef, env: Mapping[str, str], s: Structure, ones: int = 0, runs: int = 24) -> Iterator[Any]:
+        def run() -> Inferred:
+            try:
+                return self._call(op, env, s, ones)[0]
+            except _Selecting as error:
+                raise VerifyError(str(error)) from None
+
+        return paths(run, runs)
+
+    # -- templates ------------------------------------------------------------------------------------------------
+
+    def templates(self, signature: Signature, s: Structure, ones: int) -> tuple[Template, ...]:
+        """Return the templates of a structure with the operand dimensions of ``ones`` equal to 1; often there is one."""
+        key = (signature.op, signature.dtypes, s, ones)
+        found = self._templates.get(key)
+        if found is None:
+            found = self._templates[key] = tuple(self._find_templates(signature, s, ones))
+        return found
+
+    def _find_templates(self, signature: Signature, s: Structure, ones: int) -> Iterator[Template]:
+        op, env = self.ops[signature.op], dict(signature.dtypes)
+
+        def run() -> Any:
+            try:
+                return self._call(op, env, s, ones)
+            except _Selecting as error:
+                raise VerifyError(str(error)) from None
+
+        for n, (conditions, (inferred, dims, attributes, operands)) in enumerate(paths(run)):
+            template = self._solve(op, env, s, conditions, inferred, dims, attributes, operands)
+            if template is not None:
+                yield template
+            if n >= 5:
+                return
+
+    def _solve(
+        self, op: OpDef, env: Mapping[str, str], s: Structure, conditions: tuple[Condition, ...], inferred: Inferred,
+        dims: list[SizeLike], attributes: dict[str, Any], operands: list[Any],
+    ) -> Template | None:  # fmt: skip
+        bounded = list(conditions)
+        for a in op.attributes:
+            marker = dict(s.attributes).get(a.name)
+            if isinstance(marker, Symbolic) and a.lo is not None and a.hi is not None:
+                value = attributes[a.name]
+                for v in value if isinstance(value, tuple) else (value,):
+                    lo, hi = evaluate(a.lo, inferred.env), evaluate(a.hi, inferred.env)
+                    bounded += [(">=", v, e, True) for e in (lo,) if isinstance(e, (int, Size))]
+                    bounded += [("<=", v, e, True) for e in (hi,) if isinstance(e, (int, Size))]
+        for t in inferred.types:
+            bounded += [(">=", size, 1, True) for size in t.shape if isinstance(size, Size)]
+        weak = frozenset(
+            x.name for v in attributes.values() for e in (v if isinstance(v, tuple) else (v,)) for x in _symbols_in(e)
+        )
+        solution = solve(tuple(bounded), weak)
+        if solution is None:
+            return None
+        apply = solution.apply
+        shapes = [tuple(map(apply, t.shape)) for t in inferred.types]
+        slots = [apply(d) for d in dims]
+        shown = {d.terms[0][0][0].name for shape in [slots, *shapes] for d in shape if _is_symbol(d)}  # type: ignore[union-attr]
+        values = {k: tuple(map(apply, v)) if isinstance(v, tuple) else apply(v) for k, v in attributes.items()}
+        everything = [*slots, *itertools.chain(*shapes)]
+        for v in values.values():
+            everything += [e for e in (v if isinstance(v, tuple) else (v,)) if isinstance(e, Size)]
+        free = sorted({x.name for e in everything for x in symbols_of(e)}, key=lambda n: (n in weak and n not in shown, n))
+        names = {n: i for i, n in enumerate(free)}
+        if any(x.name not in names for c in solution.checks for e in c[1:3] for x in _symbols_in(e)):
+            return None
+
+        def dim(e: Any) -> Any:
+            if isinstance(e, int):
+                return (None, e)
+            if _is_symbol(e):
+                return names[e.terms[0][0][0].name]
+            return size_formula(e, names)
+
+        factored = {n for group, _ in solution.factors for n in group}
+        if any(n not in names for n in factored):
+            return None
+        numbers, used = [], set()
+        for n in free:
+            if n in weak and n not in shown and n not in factored:
+                low, high = _bounds(n, solution.checks, names, {*used, *(set(free) - weak), *(shown & set(free))})
+                numbers.append(Number(names[n], tuple(low), tuple(high)))
+                used.add(n)
+        at_least_two = []
+        for extent in self._reduced_extents(op, env, s):
+            extent = apply(substitute_ones(extent, dims))
+            if isinstance(extent, int):
+                if extent < 2:
+                    return None
+            elif all(x.name in names for x in symbols_of(extent)):
+                at_least_two.append(dim(extent))
+        return Template(
+            locals=len(names),
+            slots=tuple(map(dim, slots)),
+            results=tuple(tuple(map(dim, shape)) for shape in shapes),
+            attributes=tuple((k, _attribute_value(v, dim)) for k, v in values.items()),
+            numbers=tuple(numbers),
+            factors=tuple((tuple(names[n] for n in group), dim(rest)) for group, rest in solution.factors),
+            checks=tuple(condition_formula(c, names) for c in solution.checks),
+            at_least_two=tuple(dict.fromkeys(at_least_two)),
+            flops=self._flops(op, inferred, operands, apply, names),
+        )
+
+    def _flops(self, op: OpDef, inferred: Inferred, operands: list[Any], apply: Any, names: Mapping[str, int]) -> Any:
+        """Return the work of one call as a dimension, or None where only a call with known sizes can tell."""
+        if isinstance(op.body, Expand) and op.flops is None:
+            return None
+        try:
+            work = apply(call_work(op, inferred, tuple(operands), self.ops)[0])
+            if isinstance(work, (int, Size)) and all(x.name in names for x in _symbols_in(work)):
+                return (None, work) if isinstance(work, int) else size_formula(work, names)
+        except (DrtError, KeyError, TypeError, ValueError):
+            pass
+        return None
+
+    def _reduced_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
+        """Return the number of elements that each reduction in the meaning of a structure combines."""
+        key = (op.name, tuple(sorted(env.items())), s)
+        found = self._extents.get(key)
+        if found is None:
+            try:
+                found = self._find_extents(op, env, s)
+            except (DrtError, _Selecting, KeyError, TypeError, IndexError, ValueError):
+                found = ()
+            self._extents[key] = found
+        return found
+
+    def _find_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
+        if isinstance(op.body, (Reduce, Index)):
+            first = next(paths(lambda: self._call(op, env, s, 0)), None)
+            return () if first is None else _extents_of(op, first[1][0].env)
+        if not isinstance(op.body, Expand):
+            return ()
+        first = next(paths(lambda: self._call(op, env, s, 0)), None)
+        if first is None:
+            return ()
+        inferred, _, _, operands = first[1]
+        inputs: list[Input] = []
+
+        def name(t: Any) -> Any:
+            if isinstance(t, tuple):
+                return tuple(map(name, t))
+            if t is None:
+                return None
+            inputs.append(Input(f"x{len(inputs)}", t))
+            return inputs[-1].name
+
+        names = tuple(map(name, operands))
+        results = tuple(f"r{i}" for i in range(len(inferred.types)))
+        graph = Graph("f", tuple(inputs), (Node(op.name, names, inferred.attributes, results, inferred.types),), results)
+        out: list[SizeLike] = []
+        for _, primitive in itertools.islice(paths(lambda: expand_graph(graph, self.ops)), 1):
+            for node in primitive.nodes:
+                inner = self.ops.get(node.op)
+                if inner is not None and isinstance(inner.body, (Reduce, Index)):
+                    types = tuple(_types(node.operands, primitive.types))
+                    out += _extents_of(inner, infer(inner, types, node.attributes).env)
+        return tuple(out)
+
+
+@cache
+def _dimension(i: int) -> Size:
+    return symbol(f"d{i}", 1, _FAR)
+
+
+class _Selecting(Exception):
+    """A symbol stands where an integer is needed."""
+
+
+def _types(operands: Any, types: Mapping[str, TensorType]) -> Iterator[Any]:
+    for o in operands:
+        yield types[o] if isinstance(o, str) else tuple(_types(o, types)) if isinstance(o, tuple) else o
+
+
+def _extents_of(op: OpDef, env: Mapping[str, Any]) -> tuple[SizeLike, ...]:
+    match op.body:
+        case Reduce(_, _, e, axes):
+            # The reduced operand is the one whose axes are named; all operands of a reduction have its shape.
+            packs = [env[d.name] for p in op.operands for d in p.shape if isinstance(d, ex.Pack) and d.name in env]
+            over = evaluate(axes, env)
+            if not packs:
+                return ()
+            over = over if isinstance(over, tuple) else (over,)
+            return (math.prod((packs[0][i] for i in over), start=1),)
+        case Index(_, _, e):
+            out: list[SizeLike] = []
+            for fold in _folds(e):
+                try:
+                    out.append(math.prod((evaluate(r, env) for _, r in fold.ranges), start=1))
+                except (KeyError, TypeError):
+                    continue  # the range depends on a coordinate
+            return tuple(out)
+    return ()
+
+
+def _folds(e: ex.Expr) -> Iterator[ex.Fold]:
+    if isinstance(e, ex.Fold):
+        yield e
+    for c in ex.children(e):
+        yield from _folds(c)
+
+
+def substitute_ones(e: SizeLike, dims: Sequence[SizeLike]) -> SizeLike:
+    """Return a size over ``d0, d1, ...`` with the constants of ``dims`` put in."""
+    if isinstance(e, int):
+        return e
+    from ..ir.size import substitute
+
+    return substitute(e, {f"d{i}": d for i, d in enumerate(dims) if isinstance(d, int)})
+
+
+def _is_symbol(e: Any) -> bool:
+    if not isinstance(e, Size) or len(e.terms) != 1:
+        return False
+    monomial, coefficient = e.terms[0]
+    return coefficient == 1 and len(monomial) == 1 and hasattr(monomial[0], "lo")
+
+
+def _symbols_in(e: Any) -> set[Any]:
+    return symbols_of(e) if isinstance(e, Size) else set()
+
+
+def _symbols(a: Attribute, marker: Symbolic) -> Any:
+    lo = a.lo.value if isinstance(a.lo, ex.Num) and isinstance(a.lo.value, int) else -_FAR
+    hi = a.hi.value if isinstance(a.hi, ex.Num) and isinstance(a.hi.value, int) else _FAR
+    if marker.length is None:
+        return symbol(f"{a.name}_", lo, hi)
+    return tuple(symbol(f"{a.name}_{i}", lo, hi) for i in range(marker.length))
+
+
+def _bounds(name: str, checks: Sequence[Condition], names: Mapping[str, int], known: set[str]) -> tuple[list[Any], list[Any]]:
+    """Return the bounds on a symbol that conditions linear in it give in terms of known symbols."""
+    lows: list[Any] = []
+    highs: list[Any] = []
+    for op, a, b, truth in checks:
+        if op not in ("<", "<=", ">", ">="):
+            continue
+        if not truth:
+            op = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}[op]
+        p = a - b if op in (">", ">=") else b - a  # p >= 0, or p >= 1 for a strict relation
+        if op in ("<", ">"):
+            p = p - 1
+        if not isinstance(p, Size):
+            continue
+        own = [(m, c) for m, c in p.terms if any(name in {x.name for x in _symbols_in(Size((((t,), 1),)))} for t in m)]
+        if len(own) != 1 or len(own[0][0]) != 1 or not hasattr(own[0][0][0], "lo"):
+            continue
+        c = own[0][1]
+        rest = p - Size((own[0],))
+        if not {x.name for x in _symbols_in(rest)} <= known:
+            continue
+        # c*x + rest >= 0
+        bound = size_formula(rest * -1 if c > 0 else rest, names)
+        if abs(c) != 1:
+            text = f"-(-({_text(bound)}) // {c})" if c > 0 else f"({_text(bound)}) // {-c}"
+            bound = formula(text, {f"a{i}": n for i, n in enumerate(bound[1])})
+        (lows if c > 0 else highs).append(bound)
+    return lows, highs
+
+
+def _text(bound: tuple[Formula, tuple[int, ...]]) -> str:
+    return bound[0].text
+
+
+def _attribute_value(v: Any, dim: Any) -> Any:
+    if isinstance(v, tuple) and any(isinstance(e, Size) for e in v):
+        return tuple(dim(e) for e in v)
+    return dim(v) if isinstance(v, Size) else ("value", v)
+
+
+def _dimensions(op: OpDef, ranks: Sequence[Ranks]) -> dict[str, Any]:
+    """Return symbols for the dimensions and packs of a call with given ranks, for domains and axes."""
+    env: dict[str, Any] = {}
+    for p, r in zip(op.operands, ranks, strict=True):
+        env[present_key(p.name)] = r is not None
+        own = sum(not isinstance(d, ex.Pack) for d in p.shape)
+        for d in p.shape:
+            if isinstance(d, ex.Pack):
+                if isinstance(r, tuple):
+                    env[d.name] = tuple(tuple(symbol(f"e{i}") for i in range(n)) for n in r)
+                else:
+                    env.setdefault(d.name, tuple(symbol(f"{d.name}{i}") for i in range((r or own) - own)))
+            elif isinstance(d, ex.Sym):
+                env.setdefault(d.name, symbol(d.name))
+    return env
+
+
+def _default(a: Attribute) -> Any:
+    """Return some value of an attribute on which no shape depends; it is drawn when the call is made."""
+    if a.optional:
+        return None
+    if isinstance(a.default, ex.Num):
+        return a.default.value
+    match a.kind:
+        case "bool":
+            return False
+        case "enum":
+            return a.choices[0]
+        case "str":
+            return ""
+        case "int":
+            return a.lo.value if isinstance(a.lo, ex.Num) else 0
+        case "ints":
+            return (a.lo.value if isinstance(a.lo, ex.Num) else 0,) * (a.length or 0)
+    return 1.0 if a.kind == "float" else 1
+
+
+def _numbers(a: Attribute) -> list[Any]:
+    """Return some values of a number on which shapes depend."""
+    fixed = [a.default.value] if isinstance(a.default, ex.Num) and a.default.value is not None else []
+    lo = a.lo.value if isinstance(a.lo, ex.Num) else -_FAR
+    hi = a.hi.value if isinstance(a.hi, ex.Num) else _FAR
+    more = [v for v in (1, 2, 8) if lo <= v <= hi]  # type: ignore[operator]
+    return list(dict.fromkeys([*fixed, *more]))
+
+
+def _any_value(a: Attribute, s: Structure, op: OpDef) -> Any:
+    if a.kind == "axis":
+        return None if a.optional else 0
+    if a.kind == "axes":
+        return tuple(range(len(_dimensions(op, s.ranks).get(a.of, ()))))
+    return _default(a)
+
+
+__all__ = ["Number", "Ranks", "Relations", "Signature", "Structure", "Symbolic", "Template", "compare", "is_float"]

@@ -1,0 +1,430 @@
+"""Skeletons: which operators, with which types, feed which; counted exactly, weighted to uniform operators, drawn exactly.
+
+A program is built backwards from its outputs.  The state is the multiset of *holes*: operand slots, by dtype and rank, that
+an earlier operator must fill.  A step picks a hole type, lets one operator result fill k of its holes, and opens some of that
+operator's own slots; the other slots belong to graph inputs.  Programs of L operators are paths of L steps to the empty
+state, so a backward recursion counts them, and weights per position and operator make the operators uniform.  See
+``docs/synth.md`` for the proof.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+from bisect import bisect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import attrs
+
+from ..ir import Unsatisfiable
+from .relation import Signature
+
+#: ``(dtype, rank)``.
+Type: TypeAlias = tuple[str, int]
+
+#: How likely a tensor has each rank, before the constraints speak.
+RANK_WEIGHTS = (0.4, 1.0, 1.5, 1.5, 1.2, 0.6)
+
+
+@attrs.frozen(eq=False)
+class Choice:
+    """One way to use an operator: a signature, the result that fills holes, and the slots that earlier operators fill.
+
+    Attributes:
+        number: of the operator.
+        signature: its types.
+        result: the position of the result.
+        slots: the type of every tensor slot, list operands flattened.
+        open: positions in ``slots``.
+    """
+
+    number: int
+    signature: Signature
+    result: int
+    slots: tuple[Type, ...]
+    open: tuple[int, ...]
+
+
+@attrs.frozen(eq=False)
+class Step:
+    """One operator of a skeleton: the choice and how many holes its result fills."""
+
+    choice: Choice
+    fills: int
+
+
+class Skeletons:
+    """Programs of exactly ``level`` operators up to sizes and attributes.
+
+    Args:
+        signatures: of every operator, by name; the operators are numbered in this order.
+        level: number of operators.
+        pinned: ``(operator, operand)``: operands that only graph inputs may fill.
+        holes: most holes open at once.
+        outputs: most graph outputs.
+        sharing: weight of each use of a value beyond its first.
+        opening: weight of each slot that an earlier operator fills.
+        weights: wished probability of each operator, up to a factor; None means uniform.
+        tolerance: largest relative error of a marginal.
+
+    Raises:
+        Unsatisfiable: no program of this many operators exists, or the wished marginals cannot be had.
+
+    Attributes:
+        error: largest relative error of P(operator at position) of the exact model.
+        possible: for each position, the operators that some program has there.
+        sweeps: how many passes of tuning were needed.
+    """
+
+    def __init__(
+        self,
+        signatures: Mapping[str, Sequence[Signature]],
+        level: int,
+        pinned: Collection[tuple[str, int]] = frozenset(),
+        *,
+        holes: int = 3,
+        outputs: int = 1,
+        sharing: float = 0.3,
+        opening: float = 0.5,
+        weights: Mapping[str, float] | None = None,
+        tolerance: float = 1e-6,
+    ) -> None:
+        if level < 1:
+            raise Unsatisfiable(f"level {level}, expected at least 1")
+        self.level = level
+        self.names = tuple(n for n, s in signatures.items() if s)
+        self.holes = max(holes, outputs)
+        self.sharing = sharing
+        self._choices: dict[tuple[Type, tuple[Type, ...]], list[tuple[float, Choice]]] = {}
+        for number, name in enumerate(self.names):
+            self._add_operator(number, signatures[name], pinned, opening)
+        self._number()
+        self._starts(outputs)
+        self._connect()
+        wish = [1.0 if weights is None else weights.get(n, 0.0) for n in self.names]
+        self._tune(wish, tolerance)
+        self._tables: list[dict[int, Any]] = [{} for _ in range(level)]
+        self._picks: list[dict[int, Any]] = [{} for _ in range(level)]
+
+    # -- the space ------------------------------------------------------------------------------------------------
+
+    def _add_operator(
+        self, number: int, signatures: Sequence[Signature], pinned: Collection[tuple[str, int]], opening: float
+    ) -> None:
+        found: list[tuple[float, tuple[Type, tuple[Type, ...]], Choice]] = []
+        for s in signatures:
+            slots: list[Type] = []
+            free: list[int] = []
+            for position, o in enumerate(s.operands):
+                for t in () if o is None else (o,) if isinstance(o[0], str) else o:
+                    if (s.op, position) not in pinned:
+                        free.append(len(slots))
+                    slots.append(t)
+            ranks = [t[1] for t in (*slots, *s.results)]
+            weight = math.prod(RANK_WEIGHTS[min(r, len(RANK_WEIGHTS) - 1)] for r in ranks) ** (1 / max(len(ranks), 1))
+            for result, out in enumerate(s.results):
+                for k in range(min(len(free), self.holes) + 1):
+                    for opened in itertools.combinations(free, k):
+                        key = (out, tuple(sorted(slots[i] for i in opened)))
+                        choice = Choice(number, s, result, tuple(slots), opened)
+                        found.append((weight * opening**k, key, choice))
+        total = sum(w for w, _, _ in found)
+        for w, key, choice in found:
+            self._choices.setdefault(key, []).append((w / total, choice))
+
+    def _number(self) -> None:
+        types = {t for out, opened in self._choices for t in (out, *opened)}
+        self.types = sorted(types)
+        number = {t: i for i, t in enumerate(self.types)}
+        self._keys = list(self._choices)
+        self._by_out: dict[int, list[tuple[int, tuple[int, ...]]]] = {}
+        for key_number, (out, opened) in enumerate(self._keys):
+            self._by_out.setdefault(number[out], []).append((key_number, tuple(number[t] for t in opened)))
+
+    def _starts(self, outputs: int) -> None:
+        sinks = sorted(self._by_out)
+        self._start_states = list(itertools.combinations_with_replacement(sinks, outputs))
+
+    def _moves(self, state: tuple[int, ...], left: int) -> list[tuple[tuple[int, ...], int, float, int]]:
+        """Return ``(next state, key, coefficient, fills)`` for each step from a state."""
+        out = []
+        for t in dict.fromkeys(state):
+            n = state.count(t)
+            rest = [x for x in state if x != t]
+            for k in range(1, n + 1):
+                kept = rest + [t] * (n - k)
+                coefficient = math.comb(n, k) * self.sharing ** (k - 1)
+                room = self.holes - len(kept)
+                for key, opened in self._by_out.get(t, ()):
+                    if len(opened) <= room:
+                        out.append((tuple(sorted((*kept, *opened))), key, coefficient, k))
+        return out
+
+    def _connect(self) -> None:
+        """Number the states that a path can visit and list the arcs between them."""
+        import numpy as np
+
+        index: dict[tuple[int, ...], int] = {s: i for i, s in enumerate(self._start_states)}
+        frontier, arcs, fills = list(index), [], []
+        for depth in range(self.level):
+            fresh = []
+            for state in frontier:
+                for target, key, coefficient, k in self._moves(state, self.level - depth):
+                    if target not in index:
+                        index[target] = len(index)
+                        fresh.append(target)
+                    arcs.append((index[state], index[target], key, coefficient))
+                    fills.append(k)
+            frontier = [s for s in fresh if s]
+        empty = index.setdefault((), len(index))
+        self.states = len(index)
+        self._empty = empty
+        table = np.array(arcs, dtype=float).reshape(-1, 4)
+        order = np.argsort(table[:, 0], kind="stable")
+        table = table[order]
+        self._fills = np.array(fills, dtype=np.int64)[order]
+        self._source = table[:, 0].astype(np.int64)
+        self._target = table[:, 1].astype(np.int64)
+        self._key = table[:, 2].astype(np.int64)
+        self._coefficient = table[:, 3].copy()
+        self._first = np.searchsorted(self._source, np.arange(self.states + 1))
+        entries = [(k, c.number, w) for k, key in enumerate(self._keys) for w, c in self._choices[key]]
+        mass: dict[tuple[int, int], float] = {}
+        for k, number, w in entries:
+            mass[k, number] = mass.get((k, number), 0.0) + w
+        self._mass_key = np.array([k for k, _ in mass], dtype=np.int64)
+        self._mass_op = np.array([o for _, o in mass], dtype=np.int64)
+        self._mass = np.array(list(mass.values()))
+
+    # -- tuning ---------------------------------------------------------------------------------------------------
+
+    def _key_weights(self, w: Any) -> Any:
+        import numpy as np
+
+        return np.bincount(self._mass_key, self._mass * w[self._mass_op], len(self._keys))
+
+    def _backward(self, w: Any, after: Any) -> Any:
+        import numpy as np
+
+        value = np.bincount(
+            self._source, self._coefficient * self._key_weights(w)[self._key] * after[self._target], self.states
+        )
+        top = value.max()
+        return value / top if top > 0 else value
+
+    def _forward(self, w: Any, before: Any) -> Any:
+        import numpy as np
+
+        value = np.bincount(
+            self._target, self._coefficient * self._key_weights(w)[self._key] * before[self._source], self.states
+        )
+        top = value.max()
+        return value / top if top > 0 else value
+
+    def _marginal(self, w: Any, before: Any, after: Any) -> Any:
+        """Return P(operator) at a position from the weights of the paths before and after it."""
+        import numpy as np
+
+        per_key = np.bincount(
+            self._key, self._coefficient * before[self._source] * after[self._target], len(self._keys)
+        )
+        per_op = w * np.bincount(self._mass_op, self._mass * per_key[self._mass_key], len(self.names))
+        return per_op / np.bincount(np.zeros(len(per_op), dtype=np.int64), per_op)[0]
+
+    def _tune(self, wish: Sequence[float], tolerance: float) -> None:
+        """Scale weights position by position until every marginal is as wished (iterative proportional fitting).
+
+        Only additions in a fixed order, multiplications and divisions are used, so that the result does not depend on
+        the machine.
+        """
+        import numpy as np
+
+        n, level = len(self.names), self.level
+        weights = [np.ones(n) for _ in range(level)]
+        end = np.zeros(self.states)
+        end[self._empty] = 1.0
+        start = np.zeros(self.states)
+        start[: len(self._start_states)] = 1.0
+        after = [end] * (level + 1)
+        before = [start] * (level + 1)
+        for t in range(level - 1, -1, -1):
+            after[t] = self._backward(weights[t], after[t + 1])
+        if not float((after[0] * start).max(initial=0.0)) > 0:
+            raise Unsatisfiable(f"no program of exactly {level} of these operators exists: no output of one fits another")
+        targets = []
+        for t in range(level):
+            with np.errstate(invalid="ignore"):
+                found = self._marginal(weights[t], before[t], after[t + 1])
+            before[t + 1] = self._forward(weights[t], before[t])
+            target = np.where(found > 0, np.array(wish), 0.0)
+            if not target.sum() > 0:
+                raise Unsatisfiable(f"no operator with a weight can stand at position {t + 1} of {level}")
+            targets.append(target / target.sum())
+        self.possible = tuple(frozenset(x for x, p in zip(self.names, t.tolist(), strict=True) if p) for t in targets)
+        self.error, self.sweeps = math.inf, 0
+        while self.error > tolerance and self.sweeps < 400:
+            self.sweeps += 1
+            worst = 0.0
+            positions = range(level) if self.sweeps % 2 else range(level - 1, -1, -1)
+            for t in positions:
+                found = self._marginal(weights[t], before[t], after[t + 1])
+                target = targets[t]
+                known = target > 0
+                ratio = np.ones(n)
+                ratio[known] = target[known] / found[known]
+                worst = max(worst, float(np.abs(found[known] / target[known] - 1).max()))
+                weights[t] = np.where(known, weights[t] * ratio, 0.0)
+                if self.sweeps % 2:
+                    before[t + 1] = self._forward(weights[t], before[t])
+                else:
+                    after[t] = self._backward(weights[t], after[t + 1])
+            if self.sweeps > 1:
+                self.error = worst
+            if level == 1:
+                self.error = float(np.abs(self._marginal(weights[0], start, end) / targets[0] - 1)[targets[0] > 0].max())
+                break
+        if self.error > max(tolerance, 1e-5):
+            raise Unsatisfiable(
+                f"the wished operator frequencies cannot be had at level {level} (off by {self.error:.1e}), expected other "
+                "operators or weights"
+            )
+        # The last sweep left one of the two messages stale; the sampler needs those after each position.
+        for t in range(level - 1, -1, -1):
+            after[t] = self._backward(weights[t], after[t + 1])
+        for t in range(level):
+            before[t + 1] = self._forward(weights[t], before[t])
+        self.marginals = [self._marginal(weights[t], before[t], after[t + 1]) for t in range(level)]
+        self.error = max(
+            float(np.abs(m / t - 1)[t > 0].max()) for m, t in zip(self.marginals, targets, strict=True)
+        )
+        self.targets = targets
+        self._weights, self._after = weights, after
+        self._start_sums = list(itertools.accumulate(after[0][: len(self._start_states)].tolist()))
+
+    # -- drawing --------------------------------------------------------------------------------------------------
+
+    def _table(self, t: int, state: int) -> tuple[list[float], list[int], list[int], list[int]]:
+        found = self._tables[t].get(state)
+        if found is None:
+            a, b = int(self._first[state]), int(self._first[state + 1])
+            per_key = self._key_weight(t)
+            after = self._after[t + 1]
+            keys, targets = self._key[a:b], self._target[a:b]
+            mass = self._coefficient[a:b] * per_key[keys] * after[targets]
+            kept = mass > 0
+            sums = list(itertools.accumulate(mass[kept].tolist()))
+            found = (sums, keys[kept].tolist(), targets[kept].tolist(), self._fills[a:b][kept].tolist())
+            self._tables[t][state] = found
+        return found  # type: ignore[no-any-return]
+
+    def _key_weight(self, t: int) -> Any:
+        cached = self._picks[t].get(-1)
+        if cached is None:
+            cached = self._picks[t][-1] = self._key_weights(self._weights[t])
+        return cached
+
+    def _pick(self, t: int, key: int, rng: random.Random) -> Choice:
+        found = self._picks[t].get(key)
+        if found is None:
+            w = self._weights[t]
+            choices = self._choices[self._keys[key]]
+            sums = list(itertools.accumulate(m * float(w[c.number]) for m, c in choices))
+            found = self._picks[t][key] = (sums, [c for _, c in choices])
+        sums, picked = found
+        return picked[bisect(sums, rng.random() * sums[-1])]  # type: ignore[no-any-return]
+
+    def draw(self, rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
+        """Return the types of the outputs (as numbers of ``types``) and the steps from the sink backwards."""
+        start = bisect(self._start_sums, rng.random() * self._start_sums[-1])
+        state, steps = start, []
+        for t in range(self.level):
+            sums, keys, targets, fills = self._table(t, state)
+            i = bisect(sums, rng.random() * sums[-1])
+            steps.append(Step(self._pick(t, keys[i], rng), fills[i]))
+            state = targets[i]
+        return self._start_states[start], steps
+
+    def draw_for(self, numbers: Sequence[int], rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
+        """Return a skeleton whose operators, from the sink backwards, are ``numbers``: uniform over their wirings."""
+        import numpy as np
+
+        after = [self._after[self.level]]
+        for t in range(self.level - 1, -1, -1):
+            only = np.zeros(len(self.names))
+            only[numbers[t]] = 1.0
+            after.insert(0, self._backward(only, after[0]))
+        starts = list(itertools.accumulate(after[0][: len(self._start_states)].tolist()))
+        start = bisect(starts, rng.random() * starts[-1])
+        state, steps = start, []
+        for t in range(self.level):
+            only = np.zeros(len(self.names))
+            only[numbers[t]] = 1.0
+            a, b = int(self._first[state]), int(self._first[state + 1])
+            per_key = self._key_weights(only)
+            mass = self._coefficient[a:b] * per_key[self._key[a:b]] * after[t + 1][self._target[a:b]]
+            sums = list(itertools.accumulate(mass.tolist()))
+            i = a + bisect(sums, rng.random() * sums[-1])
+            choices = [(w, c) for w, c in self._choices[self._keys[int(self._key[i])]] if c.number == numbers[t]]
+            picks = list(itertools.accumulate(w for w, _ in choices))
+            choice = choices[bisect(picks, rng.random() * picks[-1])][1]
+            steps.append(Step(choice, int(self._fills[i])))
+            state = int(self._target[i])
+        return self._start_states[start], steps
+
+
+@attrs.define(eq=False)
+class Wired:
+    """One operator of a wired skeleton; operands refer to earlier operators or are graph inputs.
+
+    Attributes:
+        choice: operator and types.
+        operands: per flattened slot: ``(operator's place, result)``, or None for a graph input.
+        extra: slots whose value has another use, so that they may be given up.
+    """
+
+    choice: Choice
+    operands: list[tuple[int, int] | None]
+    extra: set[int]
+
+
+def wire(
+    start: tuple[int, ...], steps: Sequence[Step], types: Sequence[Type], rng: random.Random
+) -> tuple[list[Wired], list[tuple[int, int]]]:
+    """Return the operators in program order with their operands, and what fills each output.
+
+    The holes that a step fills are drawn uniformly among those of its type.
+    """
+    level = len(steps)
+    nodes: list[Wired] = []
+    outputs: list[tuple[int, int]] = [(0, 0)] * len(start)
+    holes: list[tuple[Wired | None, int, Type]] = [(None, i, types[t]) for i, t in enumerate(start)]
+    for t, step in enumerate(steps):
+        choice = step.choice
+        out = choice.signature.results[choice.result]
+        candidates = [i for i, hole in enumerate(holes) if hole[2] == out]
+        picked = candidates if step.fills == len(candidates) else rng.sample(candidates, step.fills)
+        first = rng.randrange(len(picked)) if len(picked) > 1 else 0
+        source = (level - 1 - t, choice.result)
+        for n, i in enumerate(picked):
+            node, slot, _ = holes[i]
+            if node is None:
+                outputs[slot] = source
+            else:
+                node.operands[slot] = source
+                if n != first:
+                    node.extra.add(slot)
+        if len(picked) == 1:
+            holes.pop(picked[0])
+        else:
+            gone = set(picked)
+            holes = [h for i, h in enumerate(holes) if i not in gone]
+        new = Wired(choice, [None] * len(choice.slots), set())
+        nodes.append(new)
+        holes += [(new, slot, choice.slots[slot]) for slot in choice.open]
+    nodes.reverse()
+    return nodes, outputs
+
+
+Draw: TypeAlias = Callable[[random.Random], tuple[tuple[int, ...], list[Step]]]
