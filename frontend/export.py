@@ -7,6 +7,7 @@ import inspect
 import logging
 import os
 import traceback
+import types
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias, Union
@@ -170,12 +171,12 @@ def _user_line(error: BaseException, module: torch.nn.Module) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep PyTorch's warnings about its own internals off the screen; errors are raised as ever."""
+    """Keep PyTorch's log and warnings off the screen: what goes wrong is raised."""
     logger = logging.getLogger("torch")
     level = logger.level
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.ERROR)
+        logger.setLevel(logging.CRITICAL)
         try:
             yield
         finally:
@@ -198,6 +199,12 @@ def _as_module(function: Callable[..., Any]) -> torch.nn.Module:
     if not callable(function):
         raise UsageError(f"is a {type(function).__name__}, expected an nn.Module or a function", subject="module")
     module = torch.nn.Module()
+    if isinstance(function, types.FunctionType):
+        # PyTorch records source lines of code objects that are called forward, and of no others.
+        code = function.__code__.replace(co_name="forward")
+        renamed = types.FunctionType(code, function.__globals__, "forward", function.__defaults__, function.__closure__)
+        renamed.__kwdefaults__ = function.__kwdefaults__
+        function = renamed
     module.forward = function
     return module
 
@@ -306,7 +313,13 @@ def _imported(
 
 
 def _symbols(program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: Dynamic | None) -> SymbolTable:
-    ranges = {s: range_of(r) for s, r in program.range_constraints.items()}
+    backed: set[Any] = set()
+    for node in placeholders.values():
+        for size in getattr(node.meta.get("val"), "shape", ()):
+            if isinstance(size, torch.SymInt):
+                backed |= size.node.expr.free_symbols
+    # A symbol that no argument shows stands for a size that tensor contents decide.
+    ranges = {s: range_of(r) for s, r in program.range_constraints.items() if s in backed}
     names: dict[Any, str] = {}
     if dynamic is not None:
         for spec, fx_name in _dynamic_leaves(dynamic, program, placeholders):

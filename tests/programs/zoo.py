@@ -216,12 +216,33 @@ class Integers(nn.Module):
     def forward(self, i, b):
         j = (i // 3) % 4 - (i >> 1)
         k = torch.where(b & (i > 2), i, -i) ^ 5
-        return j, k, b.sum(), (i * 0.5), i / 2, i.float().round().to(torch.int32), ~b | (i == 3), i.abs().max(), b.any(-1)
+        return (
+            j,
+            k,
+            b.sum(),
+            (i * 0.5),
+            i / 2,
+            i.float().round().to(torch.int32),
+            ~b | (i == 3),
+            i.abs().max(),
+            b.any(-1),
+        )
 
 
 class Promotion(nn.Module):
     def forward(self, h, f, i, s):
-        return h + f, h * 2.1, i + 1.5, i * f, h + s, torch.where(i > 0, f, h), i + True, torch.cat([h, f], 1), 1 - h, 2**f
+        return (
+            h + f,
+            h * 2.1,
+            i + 1.5,
+            i * f,
+            h + s,
+            torch.where(i > 0, f, h),
+            i + True,
+            torch.cat([h, f], 1),
+            1 - h,
+            2**f,
+        )
 
 
 class Reductions(nn.Module):
