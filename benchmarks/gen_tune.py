@@ -25,10 +25,10 @@ if importlib.util.find_spec("drt") is None:
     sys.path.insert(0, _shim)
     os.environ["PYTHONPATH"] = os.pathsep.join([_shim, os.environ.get("PYTHONPATH", "")])
 
-import torch  # noqa: E402
-import torch.nn.functional as F  # noqa: E402, N812
-import triton  # noqa: E402
-from triton.testing import do_bench  # noqa: E402
+import torch
+import torch.nn.functional as F
+import triton
+from triton.testing import do_bench
 
 DTYPES = {"f32": torch.float32, "bf16": torch.bfloat16, "f16": torch.float16, "i64": torch.int64, "f64": torch.float64}
 
@@ -51,7 +51,7 @@ graph {name}(%q: {t}, %k: {t}, %v: {t}) -> (%y) {{
 }}"""
 
 
-def _mlp(x, w, b):  # noqa: ANN001, ANN202
+def _mlp(x, w, b):
     return F.gelu(F.linear(x, w, b))
 
 
@@ -116,7 +116,7 @@ graph conv_f32(%x: f32[32, 64, 56, 56], %w: f32[128, 64, 3, 3], %b: f32[128]) ->
 }  # fmt: skip
 
 
-def load(source: str, entry: str):  # noqa: ANN201
+def load(source: str, entry: str):
     """Return the launcher of a candidate; Triton needs the source in a file."""
     handle = tempfile.NamedTemporaryFile("w", suffix=".py", delete=False)
     handle.write(HEADER + source)
@@ -144,7 +144,7 @@ def compile_one(job: tuple[str, str, list[tuple[str, tuple[int, ...]]]]) -> str:
     try:
         load(source, entry)(*make_inputs(shapes))
         torch.cuda.synchronize()
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         return f"{type(error).__name__}: {str(error).splitlines()[0][:120] if str(error) else ''}"
     return ""
 
@@ -212,7 +212,7 @@ def main() -> None:
                 got = got[0] if isinstance(got, tuple) else got
                 ratio = rms(got.double() - want) / max(eager_error, 1e-30)
                 mine = do_bench(lambda r=run, i=inputs: r(*i), warmup=5, rep=40, return_mode="median") * 1e3
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 print(f"    {c.variant:42s} {type(error).__name__}: {str(error)[:100]}")
                 continue
             rows.append((mine, c.variant, ratio, c.predicted_us))
@@ -220,7 +220,7 @@ def main() -> None:
             print(f"    {variant:42s} {mine:9.1f} us  x{compiled / mine:5.2f} compile x{eager / mine:5.2f} eager  "
                   f"err {ratio:7.2f}  predicted {predicted or 0:7.1f}")  # fmt: skip
         results.append({"case": name, "precision": precision, "eager_us": eager, "compile_us": compiled,
-                        "variants": [dict(zip(("us", "variant", "err", "predicted_us"), r, strict=True)) for r in rows]})  # fmt: skip
+                        "variants": [dict(zip(("us", "variant", "err", "predicted_us"), r)) for r in rows]})  # fmt: skip
         del inputs, want
         torch.cuda.empty_cache()
     if args.out:

@@ -212,7 +212,7 @@ class Space:
         changed = True
         while changed and isinstance(e, Size):
             changed = False
-            for atoms, coefficient in e.terms:
+            for atoms, coefficient in terms(e):
                 for item in atoms:
                     if not isinstance(item, Quotient) or item.op != "%":
                         continue
@@ -221,7 +221,7 @@ class Space:
                     k = total([(tuple(others), coefficient)])
                     high = self.floordiv(item.a, item.b) * item.b * k
                     wanted = dict(terms(high))
-                    have = dict(e.terms)
+                    have = dict(terms(e))
                     if wanted and all(have.get(t) == c for t, c in wanted.items()):
                         e = e - high - total([(atoms, coefficient)]) + item.a * k
                         changed = True

@@ -22,6 +22,13 @@ from .pull import Coordinates, Program, Pull, Site
 from .writer import TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
 
 
+#: Names that the tile loop itself uses.
+_LOCALS = {
+    "m", "n", "b", "k_a", "k_b", "pid", "tile_m", "tile_n", "tiles_m", "tiles_n", "first", "height", "group", "start", "inner",
+    "rows", "cols", "split", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SPLITS",
+}  # fmt: skip
+
+
 @attrs.frozen
 class Tiling:
     """Block sizes and launch options of one variant; ``splits`` programs share the k of one tile."""
@@ -185,8 +192,7 @@ class GemmWriter:
         batch, m, n, k = self.p.main.extents
         self.space = Space()
         names = new_names(self.program.graph)
-        names.taken |= {"m", "n", "k", "b", "pid", "k_a", "k_b", "tile_m", "tile_n", "tiles_m", "tiles_n", "first", "height",
-                        "start", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SPLITS", "split", "group", "rows", "cols", "inner"}  # fmt: skip
+        names.taken |= _LOCALS
         self.w = w = Writer(self.space, names)
         wide = ".to(tl.int64)" if self.wide else ""
         w.lines.extend([

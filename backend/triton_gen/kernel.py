@@ -145,7 +145,7 @@ class Assembly:
         for name, shape, dtype in self.buffers:
             allocations.append(f"{name} = torch.empty({shape}, dtype={dtype}, device={device})")
         returned = ", ".join(_safe(o) for o in outputs)
-        if any(not isinstance(t := g.types[o].numel, int) or t == 0 for o in made):
+        if any(not isinstance(g.types[o].numel, int) or g.types[o].numel == 0 for o in made):
             empty = " and ".join(f"{_safe(o)}.numel() == 0" for o in made)
             allocations += [f"if {empty}:", f"    return {returned}"]
         body += self._size_lines([*allocations, *calls])

@@ -474,8 +474,8 @@ class LoopWriter:
         self.w.lines.extend(updates)
         self.w.close(f"for start in range({start}, {stop}, BLOCK_COLS):", head)
         results = []
-        for site, held, index in finals:
-            val = self._reduced(site, held) if index is None else self._arg_result(site, held, index)
+        for site, held, lanes in finals:
+            val = self._reduced(site, held) if lanes is None else self._arg_result(site, held, lanes)
             self.values[site.key] = val
             results.append(val)
         return results

@@ -549,7 +549,7 @@ class Pull:
             local = {**env, **dict(zip(variables, indices, strict=True))}
             return pull._as_val(pull.indexed(e.body, local, inner, node))
 
-        small = all(isinstance(r, int) for r in ranges) and math.prod(ranges) <= MAX_UNROLLED  # type: ignore[arg-type]
+        small = all(isinstance(r, int) for r in ranges) and math.prod(ranges) <= MAX_UNROLLED  # type: ignore[arg-type, operator]
         if small and node.results[0] not in self.sums:
             return self._unrolled(e.combiner, ranges, term, guard, dtype)  # type: ignore[arg-type]
         coordinates = tuple(v for c in _coordinate_names(self.program.ops[node.op].body) for v in _flat(env[c]))

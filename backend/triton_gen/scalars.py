@@ -157,7 +157,7 @@ def call(w: Writer, fn: str, *args: Val) -> Val:
     if all(a.literal is not None for a in args):
         if fn in ("max", "min"):
             pick = max if fn == "max" else min
-            return literal(pick(*(a.literal for a in args)))  # type: ignore[type-var]
+            return literal(pick(*(a.literal for a in args)))  # type: ignore[type-var, arg-type]
         if fn in _PYTHON and len(args) == 1:
             return literal(_PYTHON[fn](args[0].literal))  # type: ignore[operator]
         raise Unsupported(f"{fn} of literals alone")

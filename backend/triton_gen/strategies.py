@@ -34,7 +34,10 @@ def loop_strategies(program: Program, domain: Domain, sizes: Sizes, target: Targ
         found = _column_strategies(domain, sizes, target, traffic_us)
     if not found:
         raise Unsupported("no strategy fits these rows and columns")
-    return sorted(found, key=lambda item: item[1])
+    unique: dict[Strategy, float] = {}
+    for s, time in sorted(found, key=lambda item: item[1]):
+        unique.setdefault(s, time)
+    return list(unique.items())
 
 
 def trailing(domain: Domain) -> bool:
@@ -58,9 +61,9 @@ def _row_strategies(domain: Domain, sizes: Sizes, target: Target, traffic_us: fl
     if width <= MAX_BLOCK:
         base = traffic_us + target.launch_us
         if width <= 1024:
-            for elements, warps, penalty in ((2048, 4, 1.0), (1024, 2, 1.01), (4096, 4, 1.02), (1024, 1, 1.03), (4096, 8, 1.04)):
+            for n, (elements, warps) in enumerate(((2048, 4), (1024, 2), (4096, 4), (1024, 1), (4096, 8))):
                 together = max(1, elements // width)
-                found.append((Strategy("rows", together, 0, warps), base * penalty))
+                found.append((Strategy("rows", together, 0, warps), base * (1 + 0.01 * n)))
         else:
             ideal = min(32, max(4, width // 1024))
             for warps, penalty in ((ideal, 1.0), (min(32, ideal * 2), 1.01), (max(4, ideal // 2), 1.02)):
@@ -109,7 +112,7 @@ def _column_strategies(domain: Domain, sizes: Sizes, target: Target, traffic_us:
             if splits >= 2:
                 time = traffic_us * (1 + 0.5 * (passes - 1)) * penalty + (len(domain.levels) + 1) * target.launch_us
                 found.append((Strategy("split", together, chunk, warps, splits), time))
-    return list({s: (s, t) for s, t in reversed(found)}.values())
+    return found
 
 
 def transposed_axis(program: Program, domain: Domain, sizes: Sizes) -> int | None:
