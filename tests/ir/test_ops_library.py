@@ -28,7 +28,7 @@ SHARED = {
     "divide": "div floor_divide trunc_divide",
     "max": "maximum amax max_dim",
     "min": "minimum amin min_dim",
-    "clamp": "clamp clamp_tensor",
+    "clamp": "maximum minimum clamp clamp_tensor",
     "batch_norm": "batch_norm batch_norm_untracked",
     "native_batch_norm": "batch_norm batch_norm_untracked",
     "_native_batch_norm_legit": "batch_norm batch_norm_untracked",
