@@ -70,6 +70,16 @@ class _OpaqueCall:
     def wrong(self, message: str) -> UsageError:
         return UsageError(message, subject="opaque", place=str(self.node.location or ""))
 
+    def function(self) -> Callable[..., Any]:
+        """Return what PyTorch calls by the target's name."""
+        found: Any = torch.ops
+        for part in self.target.split("."):
+            try:
+                found = getattr(found, part)
+            except AttributeError:
+                raise self.wrong(f"target is {self.target}, which PyTorch does not have") from None
+        return found  # type: ignore[no-any-return]
+
     def operand(self, item: str) -> Operand:
         """Return the operand that ``"$0"`` names."""
         if int(item[1:]) >= len(self.node.operands):
@@ -118,6 +128,7 @@ def opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Mapp
             return size_text(value, symbols)
         return number_text(item)
 
+    call.function()
     inside = [*map(text, call.args), *(f"{k}={text(v)}" for k, v in call.kwargs.items())]
     return f"torch.ops.{call.target}({', '.join(inside)})"
 
@@ -180,12 +191,7 @@ def run_opaque(
         UsageError: PyTorch has no such operator, or the arguments are not well formed.
     """
     call = _OpaqueCall(node)
-    found: Any = torch.ops
-    for part in call.target.split("."):
-        try:
-            found = getattr(found, part)
-        except AttributeError:
-            raise call.wrong(f"target is {call.target}, which PyTorch does not have") from None
+    function = call.function()
 
     def value(item: Any) -> Any:
         if isinstance(item, str):
@@ -201,5 +207,5 @@ def run_opaque(
             return getattr(torch, text) if key == "$torch" else size_value(text, symbols or {})
         return item
 
-    result = found(*map(value, call.args), **{k: value(v) for k, v in call.kwargs.items()})
+    result = function(*map(value, call.args), **{k: value(v) for k, v in call.kwargs.items()})
     return list(result) if isinstance(result, (tuple, list)) else [result]

@@ -291,6 +291,7 @@ def _imported(
     try:
         returned = importer.run(program.graph, env)
     except (Unsupported, UsageError, VerifyError) as error:
+        error.subject = error.subject or title
         raise error.at(str(importer.location or "")) from None
     outputs, updates, result_leaves = _outputs(signature, returned, values, given)
     for n, tensor in importer.constants.items():

@@ -119,7 +119,8 @@ def _from_file(namespace: types.ModuleType, spec: str, class_name: str, seed: in
 
 
 def _from_factory(namespace: types.ModuleType, name: str, spec: str) -> LoadedModel:
-    path = Path(namespace.__file__) if namespace.__file__ else None
+    file = getattr(namespace, "__file__", None)
+    path = Path(file) if file else None
     factory = _name(namespace, name, f"function {name}()", path)
     if not callable(factory):
         raise UsageError(f"is {_kind(factory)}, expected a callable", place=str(path or spec), subject=name)

@@ -1,0 +1,215 @@
+"""PyTorch source from graphs: it runs, it says what a person would write, and it is read back as the same graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from drt.backend.opaque import size_value
+from drt.backend.to_torch import render_node, to_callable, to_source
+from drt.frontend import import_module
+from drt.ir import UsageError, builtin_ops, parse_graph
+from programs.imported import Case, case, without_names
+from programs.zoo import PROGRAMS
+from torch import nn
+
+#: Programs with an operator whose ``torch`` clause is several ATen calls: they come back as other operators.
+SPREAD = {"conv net, training"}
+
+
+def built(c: Case) -> Any:
+    """Return the emitted module with the program's state in it."""
+    namespace: dict[str, Any] = {}
+    exec(to_source(c.imported.graph), namespace)
+    module = namespace["Model"](*namespace["get_init_inputs"]()).train(c.program.training)
+    for target, tensor in c.imported.state.items():
+        path, _, leaf = target.rpartition(".")
+        with torch.no_grad():
+            getattr(module.get_submodule(path), leaf).copy_(tensor)
+    with torch.no_grad():
+        module(*namespace["get_inputs"]())
+    return module
+
+
+@pytest.mark.parametrize("name", sorted(PROGRAMS))
+def test_emitted_module_computes_the_same(name: str) -> None:
+    c = case(name)
+    inputs = c.inputs()
+    module = built(c)
+    for target, tensor in c.imported.state.items():
+        path, _, leaf = target.rpartition(".")
+        with torch.no_grad():
+            getattr(module.get_submodule(path), leaf).copy_(tensor)
+    given = [t for t, i in zip(inputs, c.imported.graph.inputs) if i.kind == "input"]
+    with torch.no_grad():
+        torch.manual_seed(1)
+        got = module(*given)
+        torch.manual_seed(1)
+        want = to_callable(c.imported.graph)(*inputs)
+    torch.testing.assert_close(got, want, rtol=0, atol=0, equal_nan=True)
+
+
+@pytest.mark.parametrize("name", sorted(set(PROGRAMS) - SPREAD))
+def test_emitted_module_imports_as_the_same_graph(name: str) -> None:
+    c = case(name)
+    given = [t for t, i in zip(c.inputs(), c.imported.graph.inputs) if i.kind == "input"]
+    again = import_module(built(c), given, training=c.program.training, dynamic=c.program.dynamic).graph
+    assert without_names(again) == without_names(c.imported.graph)
+
+
+def test_module_text() -> None:
+    graph = parse_graph("""
+        drt 1
+        graph block<B in 1..4096>(
+            %x: f32[B, 8], param %w: f32[8, 8] @"layers.0.weight", param %v: f32[8] @"layers.1.weight",
+            buffer %m: f32[8] @"mean", %class: bool[B, 8],
+        ) -> (%y, %t) {
+          %h = linear(%x, %w, None)              : f32[B, 8]
+          %s = sub(%h, %m)                       : f32[B, 8]
+          %p = pow(%s, 2.0)                      : f32[B, 8]
+          %q = mul(%p, -0.5)                     : f32[B, 8]
+          %g = gelu(%q) {approximate = tanh}     : f32[B, 8]
+          %k = where(%class, %g, -inf)           : f32[B, 8]
+          %y = softmax(%k) {axis = 1}            : f32[B, 8]
+          %r = reshape(%y) {shape = [4, 2*B]}    : f32[4, 2*B]
+          %t, %i = max_dim(%r) {axis = 0, keepdim = False} : f32[2*B], i64[2*B]
+        }""")
+    text = to_source(graph, name="Block")
+    assert (
+        text
+        == """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([nn.Module() for _ in range(2)])
+        self.layers[0].weight = nn.Parameter(torch.randn(8, 8) / 2.828)
+        self.layers[1].weight = nn.Parameter(torch.randn(8))
+        self.register_buffer("mean", torch.rand(8) + 0.5)
+
+    def forward(self, x, class_):
+        B = x.shape[0]
+        h = F.linear(x, self.layers[0].weight)
+        s = h - self.mean
+        p = s ** 2.0
+        q = p * -0.5
+        g = F.gelu(q, approximate="tanh")
+        k = torch.where(class_, g, float('-inf'))
+        y = torch.softmax(k, dim=1)
+        r = torch.reshape(y, [4, 2*B])
+        t, i = torch.max(r, dim=0)
+        return (y, t)
+
+
+def get_inputs():
+    B = 2
+    return [torch.randn(B, 8), torch.rand(B, 8) < 0.5]
+
+
+def get_init_inputs():
+    return []
+"""
+    )
+
+
+def test_parentheses_stand_only_where_they_are_needed() -> None:
+    graph = parse_graph("drt 1\ngraph f(%x: f32[4], %y: f32[4]) -> (%p) { %p = pow(-2.0, %x) : f32[4] }")
+    node = graph.nodes[0]
+    assert render_node(node, graph.types, builtin_ops(), {"x": "x", "p": "p"}) == ["p = (-2.0) ** x"]
+    assert render_node(node, graph.types, builtin_ops(), {"x": "a + b", "p": "p"}) == ["p = (-2.0) ** (a + b)"]
+    assert render_node(node, graph.types, builtin_ops(), {"x": "self.w[0]", "p": "p"}) == ["p = (-2.0) ** self.w[0]"]
+
+
+def test_literals_where_pytorch_takes_no_number() -> None:
+    graph = parse_graph("drt 1\ngraph f(%x: bf16[4]) -> (%y) { %y = maximum(%x, 0.5) : bf16[4] }")
+    x = torch.tensor([0.0, 1.0, -3.0, 0.75], dtype=torch.bfloat16)
+    assert torch.equal(to_callable(graph)(x), x.clamp(min=0.5))
+
+
+def test_new_tensors_are_made_on_the_device_of_the_inputs() -> None:
+    graph = parse_graph("""
+        drt 1
+        graph f(%x: f32[4]) -> (%z, %r) {
+          %a = arange() {dtype = f32, start = 0, step = 1, stop = 4} : f32[4]
+          %z = add(%x, %a) : f32[4]
+          %r = opaque() {arguments = "[[[4]], {\\"device\\": {\\"$device\\": \\"cpu\\"}}]", target = "aten.rand.default"} : f32[4]
+        }""")
+    source = to_source(graph, style="function")
+    assert source.count("device=x.device") == 2
+    z, r = to_callable(graph)(torch.ones(4, device="meta"))
+    assert z.device.type == r.device.type == "meta"
+
+
+def test_device_of_one_node() -> None:
+    graph = parse_graph(
+        "drt 1\ngraph f() -> (%a) { %a = full() {dtype = bf16, shape = [2, 3], value = 1.5} : bf16[2, 3] }"
+    )
+    (line,) = render_node(graph.nodes[0], {}, builtin_ops(), {"a": "a"}, device="x.device")
+    assert line == "a = torch.full([2, 3], 1.5, dtype=torch.bfloat16, device=x.device)"
+
+
+def test_updates_are_written_back() -> None:
+    graph = parse_graph("""
+        drt 1
+        graph f(%x: f32[2], buffer %n: f32[2] @"n") -> (%y; %n = %m) {
+          %m = add(%n, 1) : f32[2]
+          %y = mul(%x, %m) : f32[2]
+        }""")
+    n = torch.zeros(2)
+    assert torch.equal(to_callable(graph)(torch.ones(2), n), torch.ones(2))
+    assert torch.equal(n, torch.ones(2))
+
+
+def test_state_names_that_python_cannot_say() -> None:
+    graph = parse_graph("""
+        drt 1
+        graph f(%x: f32[2], param %a: f32[2] @"net.0.w", param %b: f32[2] @"net.last.w", param %c: f32[2], param %d: f32[2] @"0.w")
+            -> (%y) { %u = add(%a, %b) : f32[2] %v = add(%c, %d) : f32[2] %y = add(%u, %v) : f32[2] }""")
+    namespace: dict[str, Any] = {}
+    exec(to_source(graph), namespace)
+    module = namespace["Model"]()
+    assert isinstance(module, nn.Module)
+    assert {"net.0.w", "net.last.w", "c"} <= set(module.state_dict())
+    assert module(torch.ones(2)).shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("target", "arguments", "message"),
+    [
+        ("os.system", '[["ls"], {}]', "target is os.system, which PyTorch does not have"),
+        ("aten.relu.default);x(", "[[], {}]", "expected namespace.operator.overload"),
+        ("__class__.x.y", "[[], {}]", "expected namespace.operator.overload"),
+        ("aten.relu.default", '[["$3"], {}]', "is not among its 1 operands"),
+        ("aten.relu.default", '[["$0"], {"a b": 1}]', "arguments are not [list, object] in JSON"),
+        ("aten.relu.default", "[[", "arguments are not [list, object] in JSON"),
+        ("aten.relu.default", '[[{"$torch": "float32)"}], {}]', "expected one of $dtype, $device, $torch, $size"),
+        ("aten.relu.default", '[[{"$size": "x.y"}], {}]', "'x.y' is no size"),
+    ],
+)
+def test_opaque_nodes_are_read_strictly(target: str, arguments: str, message: str) -> None:
+    quoted = arguments.replace('"', '\\"')
+    text = f'drt 1\ngraph f(%x: f32[2]) -> (%y) {{ %y = opaque(%x) {{arguments = "{quoted}", target = "{target}"}} : f32[2] }}'
+    with pytest.raises(UsageError) as raised:
+        to_callable(parse_graph(text))
+    assert message in raised.value.line()
+
+
+def test_sizes_in_opaque_arguments() -> None:
+    assert size_value("2*B - (T + 1) // 2 + min(B, 3)", {"B": 5, "T": 4}) == 10 - 2 + 3
+    for text in ("B ** 2", "open('x')", "B.x", "1 if B else 2", "("):
+        with pytest.raises(UsageError, match="is no size"):
+            size_value(text, {"B": 1})
+
+
+def test_an_operator_without_a_torch_clause() -> None:
+    from drt.ir import parse_ops
+
+    ops = builtin_ops() | parse_ops("op twice(x: T[S..]) -> (y: T[S..]) { type T: float scalar y = x + x }", "<test>")
+    graph = parse_graph("drt 1\ngraph f(%x: f32[2]) -> (%y) { %y = twice(%x) : f32[2] }", ops=ops)
+    with pytest.raises(UsageError, match="twice: has no torch clause"):
+        to_callable(graph, ops)
