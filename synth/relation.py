@@ -223,13 +223,15 @@ class Relations:
         return found
 
     def _find_structures(self, op: OpDef, env: Mapping[str, str], mentioned: set[str]) -> Iterator[Structure]:
+        # Axes are fixed even where no shape depends on them: what is reduced does.
+        axes = {a.name for a in op.attributes if a.kind in ("axis", "axes")}
         for ranks in self._rank_choices(op):
             dims = _dimensions(op, ranks)
             names = [a.name for a in op.attributes]
             for attributes in itertools.product(*(self._menu(op, a, dims, env, mentioned) for a in op.attributes)):
                 chosen = dict(zip(names, attributes, strict=True))
                 for settled in self._settle(op, env, ranks, chosen):
-                    kept = tuple((k, v) for k, v in settled.items() if k in mentioned or k in env)
+                    kept = tuple((k, v) for k, v in settled.items() if k in mentioned or k in env or k in axes)
                     structure = Structure(ranks, kept, ())
                     types = self._result_types(op, env, structure)
                     if types is None:
@@ -273,9 +275,6 @@ class Relations:
                 return [env[a.name]]
             case "axis" | "axes":
                 n = len(dims.get(a.of, ()))
-                if a.name not in mentioned:
-                    # Without an axis there is no call; which one it is does not matter here.
-                    return [None] if a.optional else [0 if a.kind == "axis" else tuple(range(n))] if n or a.kind == "axes" else []
                 if a.kind == "axis":
                     return [*none, *range(n)]
                 return [*none, *(c for k in range(n + 1) for c in itertools.combinations(range(n), k))]
@@ -383,7 +382,7 @@ class Relations:
         given = dict(attributes)
         for a in op.attributes:  # those on which no shape depends
             if a.name not in given:
-                given[a.name] = _any_value(a, s, op)
+                given[a.name] = _default(a)
         try:
             return infer_call(op, operands, given), dims, attributes, operands
         except VerifyError as error:
@@ -719,14 +718,6 @@ def _numbers(a: Attribute) -> list[Any]:
     hi = a.hi.value if isinstance(a.hi, ex.Num) else _FAR
     more = [v for v in (1, 2, 8) if lo <= v <= hi]  # type: ignore[operator]
     return list(dict.fromkeys([*fixed, *more]))
-
-
-def _any_value(a: Attribute, s: Structure, op: OpDef) -> Any:
-    if a.kind == "axis":
-        return None if a.optional else 0
-    if a.kind == "axes":
-        return tuple(range(len(_dimensions(op, s.ranks).get(a.of, ()))))
-    return _default(a)
 
 
 __all__ = ["Number", "Ranks", "Relations", "Signature", "Structure", "Symbolic", "Template", "compare", "is_float"]

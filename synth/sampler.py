@@ -1,0 +1,576 @@
+"""Programs by number: the same number gives the same program on every machine.
+
+A program is a skeleton (drawn exactly), its wiring, sizes and attributes.  Sizes that do not fit are drawn again with the
+operators kept, so that the uniform law of the operators is never touched.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from hashlib import blake2b
+from typing import Any
+
+import attrs
+
+from ..ir import (
+    Graph,
+    Input,
+    Literal,
+    Node,
+    OpDef,
+    OpSet,
+    TensorType,
+    Unsatisfiable,
+    UsageError,
+    builtin_ops,
+    print_graph,
+)
+from ..ir.opdef import Attribute
+from ..ir.typesys import DTYPE_CLASSES, is_float
+from .canonical import canonical_order
+from .dims import PROFILES, Conflict, Plan, Profile, Sizes
+from .ranges import index_operands, limit_of, partial_operands
+from .relation import Relations, Signature, Structure, Template
+from .skeleton import Skeletons, Step, Wired, wire
+
+_FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
+_INTEGERS = (2, 3, 5)
+
+
+@attrs.frozen
+class Spec:
+    """Which programs to draw.
+
+    Attributes:
+        level: number of operators, all live.
+        dtypes: element types that values may have.
+        ops: names of operators or families to use; empty means all.
+        without: names of operators or families to leave out.
+        weights: wished relative frequencies by operator; operators left out of it have weight 1.
+        profile: the law of sizes.
+        max_rank: largest rank.
+        outputs: most graph outputs.
+        max_depth: longest path in operators, or None.
+        max_fan_out: most uses of one value, or None.
+        holes: bound on open slots while a program is built backwards.
+        sharing: weight of each further use of a value.
+        input_sharing: probability that a graph input is used again where its type fits.
+        constants: whether operators without tensor operands may occur.
+    """
+
+    level: int = 3
+    dtypes: tuple[str, ...] = ("f32", "i64", "bool")
+    ops: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
+    weights: tuple[tuple[str, float], ...] = ()
+    profile: Profile = PROFILES["small"]
+    max_rank: int = 5
+    outputs: int = 1
+    max_depth: int | None = None
+    max_fan_out: int | None = None
+    holes: int = 3
+    sharing: float = 0.3
+    input_sharing: float = 0.15
+    constants: bool = True
+
+
+@attrs.frozen(slots=False)
+class Program:
+    """One generated program.
+
+    Attributes:
+        index: its number.
+        seed: of the sampler.
+        graph: the program, in canonical order with canonical names.
+        limits: of integer inputs that select positions: how many positions there are.
+        positive: integer inputs that must be above zero.
+        attempts: how many wirings were tried.
+        sequence: the operators from the outputs backwards, as the skeleton drew them.
+        edges: ``(producer, consumer, slot)`` of every use of a node's value.
+    """
+
+    index: int
+    seed: int
+    graph: Graph
+    limits: Mapping[str, int] = attrs.field(eq=False)
+    positive: frozenset[str]
+    attempts: int
+    sequence: tuple[str, ...]
+    edges: tuple[tuple[str, str, int], ...]
+
+    @cached_property
+    def text(self) -> str:
+        """The canonical text."""
+        return print_graph(self.graph)
+
+    @cached_property
+    def key(self) -> str:
+        """A hash that is equal for programs equal up to names, order, and swapped operands of commutative operators."""
+        return blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+
+class _Operand:
+    """What the sampler knows of an operator's operands, once per signature."""
+
+    __slots__ = ("literal", "names", "pack", "spans")
+
+    def __init__(self, op: OpDef, s: Signature) -> None:
+        self.names: list[tuple[str, int]] = []  # per flattened slot: operand name, position
+        self.pack: list[bool] = []
+        self.literal: list[bool] = []
+        self.spans: list[tuple[int, int] | None] = []
+        for position, (p, o) in enumerate(zip(op.operands, s.operands, strict=True)):
+            start = len(self.names)
+            if o is None:
+                self.spans.append(None)
+                continue
+            items = (o,) if isinstance(o[0], str) else o
+            partner = any(
+                q is not p and q.dtype == p.dtype and x is not None and isinstance(x[0], str) and x[1] > 0
+                for q, x in zip(op.operands, s.operands, strict=True)
+            )
+            for dtype, rank in items:
+                self.names.append((p.name, position))
+                self.pack.append(any(type(d).__name__ == "Pack" for d in p.shape))
+                self.literal.append(rank == 0 and partner and not p.variadic and dtype != "bool")
+            self.spans.append((start, len(self.names)) if p.variadic else (start, -1))
+
+
+class Sampler:
+    """Draws programs of one specification.
+
+    Args:
+        spec: which programs.
+        ops: the operators; None means the built-in ones.
+        relations: shared between samplers of several levels, for they are the slow part of the preparation.
+
+    Raises:
+        UsageError: an operator, family or dtype is not known, or bounds contradict each other.
+        Unsatisfiable: no such program exists.
+    """
+
+    def __init__(self, spec: Spec, ops: OpSet | None = None, relations: Relations | None = None) -> None:
+        ops = builtin_ops() if ops is None else ops
+        self.spec = spec
+        self.ops = select(ops, spec)
+        _check(spec)
+        if relations is None or relations.dtypes != spec.dtypes or relations.max_rank != spec.max_rank:
+            relations = Relations(ops, spec.dtypes, spec.max_rank)
+        self.relations = relations
+        self.signatures = {n: relations.signatures(op) for n, op in self.ops.items()}
+        self.left_out = tuple(n for n, s in self.signatures.items() if not s)
+        self.indices = {n: index_operands(op, ops) for n, op in self.ops.items()}
+        self.partial = {n: partial_operands(op) for n, op in self.ops.items()}
+        pinned = set()
+        for n, op in self.ops.items():
+            for position, p in enumerate(op.operands):
+                if p.name in self.indices[n]:
+                    pinned.add((n, position))
+        weights = {n: 1.0 for n in self.ops} | dict(spec.weights)
+        self.pinned = frozenset(pinned)
+        self.skeletons = Skeletons(
+            self._closed_partial(), spec.level, pinned, holes=spec.holes, outputs=spec.outputs, sharing=spec.sharing,
+            weights=weights,
+        )  # fmt: skip
+        self._operands: dict[int, _Operand] = {}
+        self.failures: Counter[str] = Counter()
+
+    def _closed_partial(self) -> dict[str, tuple[Signature, ...]]:
+        return dict(self.signatures)
+
+    # -- one program ----------------------------------------------------------------------------------------------
+
+    def program(self, index: int, seed: int = 0) -> Program | None:
+        """Return program number ``index``: a pure function of the specification, ``seed`` and ``index``.
+
+        Returns:
+            None where no sizes were found for the operators that the skeleton drew (counted in ``failures``).
+        """
+        rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
+        start, steps = self.skeletons.draw(rng)
+        numbers = [s.choice.number for s in steps]
+        for attempt in range(24):
+            if attempt >= 2 and attempt % 2 == 0:
+                start, steps = self.skeletons.draw_for(numbers, rng)
+            nodes, outputs = wire(start, steps, self.skeletons.types, rng)
+            if not self._shaped(nodes, outputs):
+                continue
+            for _ in range(2):
+                try:
+                    built = self._build(nodes, outputs, rng)
+                except Conflict:
+                    self.failures["conflict"] += 1
+                    continue
+                if built is None:
+                    self.failures["bounds"] += 1
+                    continue
+                graph, limits, positive, edges = built
+                sequence = tuple(self.skeletons.names[n] for n in numbers)
+                return Program(index, seed, graph, limits, positive, attempt + 1, sequence, edges)
+        self.failures["given up"] += 1
+        return None
+
+    def _shaped(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]]) -> bool:
+        spec = self.spec
+        if spec.max_depth is None and spec.max_fan_out is None:
+            return True
+        depth, uses = [], Counter(p for p, _ in outputs)
+        for w in nodes:
+            inner = [o[0] for o in w.operands if o is not None]
+            uses.update(inner)
+            depth.append(1 + max((depth[p] for p in inner), default=0))
+        if spec.max_fan_out is not None and max(uses.values()) > spec.max_fan_out:
+            return False
+        return spec.max_depth is None or max(depth) <= spec.max_depth
+
+    def _operand(self, s: Signature) -> _Operand:
+        found = self._operands.get(id(s))
+        if found is None:
+            found = self._operands[id(s)] = _Operand(self.ops[s.op], s)
+        return found
+
+    def _build(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random) -> Any:
+        spec = self.spec
+        sizes = Sizes()
+        draw, ones = rng.random, spec.profile.ones
+        values: list[tuple[str, list[int]]] = []  # graph inputs: dtype, classes
+        guarded: list[str] = []  # "" or what an input's elements must satisfy
+        shapes: list[list[list[int]]] = []  # of each node's results
+        chosen: list[tuple[Structure, Template, list[int]]] = []
+        operands: list[list[Any]] = []  # ("n", node, result) | ("i", input) | Literal
+        by_type: dict[tuple[str, int], list[int]] = {}
+        for w in nodes:
+            choice = w.choice
+            signature = choice.signature
+            facts = self._operand(signature)
+            partial, index = self.partial[signature.op], self.indices[signature.op]
+            refs: list[Any] = []
+            dims: list[list[int]] = []
+            tensors = 0
+            for slot, (dtype, rank) in enumerate(choice.slots):
+                source = w.operands[slot]
+                name = facts.names[slot][0]
+                if source is not None:
+                    refs.append(("n", *source))
+                    dims.append(shapes[source[0]][source[1]])
+                    tensors += 1
+                    continue
+                if facts.literal[slot] and draw() < 0.7:
+                    refs.append(Literal(_FLOATS[int(draw() * 5)] if is_float(dtype) else _INTEGERS[int(draw() * 3)]))
+                    dims.append([])
+                    continue
+                guard = "index" if name in index else partial.get(name, "") if dtype in DTYPE_CLASSES["int"] else ""
+                known = by_type.get((dtype, rank))
+                if known and not guard and draw() < spec.input_sharing:
+                    i = known[int(draw() * len(known))]
+                    # A value twice in one call is a degenerate call (x - x).
+                    if all(r != ("i", i) for r in refs):
+                        refs.append(("i", i))
+                        dims.append(values[i][1])
+                        continue
+                refs.append(self._input(sizes, values, guarded, by_type, dtype, rank, guard, ones, facts.pack[slot], rng))
+                dims.append(values[-1][1])
+            while True:
+                try:
+                    structure, template, results, local = self._impose(signature, sizes, dims, rng)
+                    break
+                except Conflict:
+                    # Another use of a value that is used elsewhere may be given up for a fresh input.
+                    slot = next(
+                        (i for i in range(len(refs) - 1, -1, -1)
+                         if (i in w.extra and refs[i][0] == "n") or (refs[i].__class__ is tuple and refs[i][0] == "i"
+                                                                     and dims[i] is not None and _shared(refs[i], operands))),
+                        None,
+                    )  # fmt: skip
+                    if slot is None:
+                        raise
+                    dtype, rank = choice.slots[slot]
+                    refs[slot] = self._input(sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[slot], rng)
+                    dims[slot] = values[-1][1]
+            shapes.append(results)
+            chosen.append((structure, template, local))
+            operands.append(refs)
+        return self._numbers(nodes, outputs, sizes, values, guarded, shapes, chosen, operands, rng)
+
+    def _input(
+        self, sizes: Sizes, values: list[Any], guarded: list[str], by_type: dict[Any, list[int]], dtype: str, rank: int,
+        guard: str, ones: float, broadcasts: bool, rng: random.Random,
+    ) -> tuple[str, int]:  # fmt: skip
+        draw = rng.random
+        classes = [0 if broadcasts and draw() < ones else sizes.new() for _ in range(rank)]
+        values.append((dtype, classes))
+        guarded.append(guard)
+        number = len(values) - 1
+        if not guard:
+            by_type.setdefault((dtype, rank), []).append(number)
+        return ("i", number)
+
+    def _impose(
+        self, signature: Signature, sizes: Sizes, dims: Sequence[Sequence[int]], rng: random.Random
+    ) -> tuple[Structure, Template, list[list[int]], list[int]]:
+        flat = [d for shape in dims for d in shape]
+        mask, bit = 0, 1
+        for d in flat:
+            if d == 0 or sizes.find(d) == 0:
+                mask |= bit
+            bit <<= 1
+        structures = signature.structures
+        # Some structures do not fit the sizes at hand (a reduction of axes of size 1); a few others are tried.
+        for _ in range(4):
+            structure = structures[int(rng.random() * len(structures))]
+            templates = self.relations.templates(signature, structure, mask)
+            if templates:
+                template = templates[int(rng.random() * len(templates))] if len(templates) > 1 else templates[0]
+                results, local = sizes.apply(template, flat)
+                return structure, template, results, local
+        raise Conflict
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    def _numbers(
+        self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], sizes: Sizes, values: list[Any],
+        guarded: list[str], shapes: list[list[list[int]]], chosen: list[Any], operands: list[list[Any]],
+        rng: random.Random,
+    ) -> Any:  # fmt: skip
+        used = sorted({r[1] for refs in operands for r in refs if r.__class__ is tuple and r[0] == "i"})
+        wanted = [local[i] for _, t, local in chosen for i in _attribute_locals(t)]
+        tensors = [values[i][1] for i in used] + [shape for results in shapes for shape in results]
+        plan = Plan(sizes, tensors, wanted, self.spec.profile)
+        found = plan.sample(rng, 32)
+        if found is None:
+            return None
+        find = sizes.find
+
+        def numbers(shape: Sequence[int]) -> tuple[int, ...]:
+            return tuple([found[find(d)] for d in shape])
+
+        shape_of = [numbers(values[i][1]) if i in set(used) else () for i in range(len(values))]
+        results = [[numbers(s) for s in rs] for rs in shapes]
+        if not self._within(nodes, chosen, found, find, shape_of, used, results):
+            return None
+        attributes = [
+            self._attributes(w.choice.signature, s, t, [found[find(x)] for x in local], rng)
+            for w, (s, t, local) in zip(nodes, chosen)
+        ]
+        return self._emit(nodes, outputs, values, guarded, used, shape_of, results, attributes, operands)
+
+    def _within(
+        self, nodes: Sequence[Wired], chosen: list[Any], found: list[int], find: Any, shape_of: list[Any],
+        used: Sequence[int], results: list[Any],
+    ) -> bool:  # fmt: skip
+        p = self.spec.profile
+        if p.max_elements is not None or p.max_bytes is not None:
+            elements = sum(_product(shape_of[i]) for i in used)
+            if p.max_elements is not None and elements > p.max_elements:
+                return False
+            if p.max_bytes is not None and 8 * (elements + sum(_product(s) for s in results[-1])) > p.max_bytes:
+                return False
+        if p.max_flops is None and not p.min_flops:
+            return True
+        total = 0
+        for w, (_, t, local), shapes in zip(nodes, chosen, results):
+            if t.flops is None:  # a composite is at least as large as its results
+                total += sum(_product(s) for s in shapes)
+            elif t.flops[0] is None:
+                total += t.flops[1]
+            else:
+                total += t.flops[0].function(*[found[find(local[i])] for i in t.flops[1]])
+        return p.min_flops <= total and (p.max_flops is None or total <= p.max_flops)
+
+    def _attributes(
+        self, signature: Signature, s: Structure, t: Template, local: list[int], rng: random.Random
+    ) -> tuple[tuple[str, Any], ...]:
+        op = self.ops[signature.op]
+        if not op.attributes:
+            return ()
+        out = {}
+        for name, v in t.attributes:
+            if type(v) is int:
+                out[name] = local[v]
+            elif v and v[0] == "value":
+                out[name] = v[1]
+            elif v and (v[0] is None or not isinstance(v[0], (int, tuple))):
+                out[name] = _number(v, local)
+            else:
+                out[name] = tuple(_number(d, local) for d in v)
+        integral = not any(d in DTYPE_CLASSES["float"] for _, d in signature.dtypes)
+        for a in op.attributes:
+            if a.name not in out:
+                out[a.name] = _free_attribute(a, integral, rng)
+        return tuple(sorted(out.items()))
+
+    def _emit(
+        self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], values: list[Any], guarded: list[str],
+        used: Sequence[int], shape_of: list[Any], results: list[Any], attributes: list[Any], operands: list[list[Any]],
+    ) -> Any:  # fmt: skip
+        sources = list(dict.fromkeys(outputs))
+        names = [w.choice.signature.op for w in nodes]
+        labels = [(n, a, tuple(r)) for n, a, r in zip(names, attributes, results)]
+        inputs = {i: (values[i][0], shape_of[i]) for i in used}
+        order, input_order, operands = canonical_order(labels, inputs, operands, sources, self.ops)
+        node_number = {n: k for k, n in enumerate(order)}
+        input_name = {i: f"x{k}" for k, i in enumerate(input_order)}
+        value_name: dict[tuple[int, int], str] = {}
+        for n in order:
+            several = len(results[n]) > 1
+            for r in range(len(results[n])):
+                value_name[n, r] = f"v{node_number[n]}_{r}" if several else f"v{node_number[n]}"
+        edges, limits, positive = [], {}, set()
+        built = []
+        for n in order:
+            signature = nodes[n].choice.signature
+            facts = self._operand(signature)
+            op = self.ops[signature.op]
+            flat: list[Any] = []
+            for slot, r in enumerate(operands[n]):
+                if r.__class__ is Literal:
+                    flat.append(r)
+                elif r[0] == "n":
+                    flat.append(value_name[r[1], r[2]])
+                    edges.append((names[r[1]], names[n], slot))
+                else:
+                    flat.append(input_name[r[1]])
+                    if guarded[r[1]] == "index":
+                        limits[flat[-1]] = self._limit(op, facts, slot, n, operands, attributes, results, shape_of)
+                    elif guarded[r[1]]:
+                        positive.add(flat[-1])
+            grouped: list[Any] = []
+            for span in facts.spans:
+                if span is None:
+                    grouped.append(None)
+                elif span[1] < 0:
+                    grouped.append(flat[span[0]])
+                else:
+                    grouped.append(tuple(flat[span[0] : span[1]]))
+            types = tuple([TensorType(d, shape) for (d, _), shape in zip(signature.results, results[n])])
+            result_names = tuple([value_name[n, r] for r in range(len(types))])
+            built.append(Node(signature.op, tuple(grouped), attributes[n], result_names, types))
+        graph_inputs = tuple([Input(input_name[i], TensorType(values[i][0], shape_of[i])) for i in input_order])
+        outs: list[Any] = []
+        for n, r in sources:
+            # Every result of an output operator is given back, so that none of its work is dead.
+            outs += [value_name[n, k] for k in range(len(results[n]))] if len(results[n]) > 1 else [value_name[n, r]]
+        graph = Graph("program", graph_inputs, tuple(built), tuple(dict.fromkeys(outs)))
+        return graph, limits, frozenset(positive), tuple(edges)
+
+    def _limit(
+        self, op: OpDef, facts: _Operand, slot: int, n: int, operands: list[list[Any]], attributes: list[Any],
+        results: list[Any], shape_of: list[Any],
+    ) -> int:  # fmt: skip
+        shapes: dict[str, tuple[int, ...]] = {}
+        for (name, _), r in zip(facts.names, operands[n]):
+            if r.__class__ is tuple:
+                shapes[name] = results[r[1]][r[2]] if r[0] == "n" else shape_of[r[1]]
+        env: dict[str, Any] = dict(attributes[n])
+        for p in op.operands:
+            for d, size in zip(p.shape, shapes.get(p.name, ())):
+                if type(d).__name__ == "Sym":
+                    env[d.name] = size  # type: ignore[union-attr]
+        name = facts.names[slot][0]
+        # An index never selects among its own elements.
+        others = {k: v for k, v in shapes.items() if k != name}
+        return max(1, min(limit_of(op, b, env, others) for b in self.indices[op.name][name]))
+
+
+def _shared(ref: tuple[str, int], operands: list[list[Any]]) -> bool:
+    return any(ref in refs for refs in operands)
+
+
+def _attribute_locals(t: Template) -> Iterable[int]:
+    for _, v in t.attributes:
+        if type(v) is int:
+            yield v
+        elif v and v[0] != "value":
+            for d in (v,) if v[0] is None or not isinstance(v[0], (int, tuple)) else v:
+                if type(d) is int:
+                    yield d
+                else:
+                    yield from d[1] if d[0] is not None else ()
+
+
+def _number(d: Any, local: Sequence[int]) -> int:
+    if type(d) is int:
+        return local[d]
+    return d[1] if d[0] is None else d[0].function(*[local[i] for i in d[1]])  # type: ignore[no-any-return]
+
+
+def _free_attribute(a: Attribute, integral: bool, rng: random.Random) -> Any:
+    """Return a value of an attribute on which no shape depends."""
+    default = getattr(a.default, "value", None)
+    if default is not None and rng.random() < 0.6:
+        return float(default) if a.kind == "float" else default
+    if a.optional and rng.random() < 0.5:
+        return None
+    lo, hi = getattr(a.lo, "value", None), getattr(a.hi, "value", None)
+    match a.kind:
+        case "bool":
+            return rng.random() < 0.5
+        case "enum":
+            return rng.choice(a.choices)
+        case "str":
+            return default or ""
+        case "int":
+            fits = [v for v in (*range(-1, 4), lo, hi) if isinstance(v, int) and (lo is None or v >= lo) and (hi is None or v <= hi)]
+            return rng.choice(fits or [0])
+        case "ints":
+            return tuple(rng.randint(lo or 0, min(hi if hi is not None else 3, (lo or 0) + 3)) for _ in range(a.length or 0))
+    if isinstance(default, float) and default:
+        scaled = default * rng.choice((0.5, 2.0))
+        return scaled if (lo is None or scaled >= lo) and (hi is None or scaled <= hi) else default
+    menu: Sequence[Any] = _INTEGERS if integral and a.kind == "number" else _FLOATS
+    fits = [v for v in menu if (lo is None or v >= lo) and (hi is None or v <= hi)]
+    value = rng.choice(fits or [default if default is not None else lo if lo is not None else 1])
+    return float(value) if a.kind == "float" else value
+
+
+def _product(shape: Sequence[int]) -> int:
+    n = 1
+    for d in shape:
+        n *= d
+    return n
+
+
+def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
+    """Return the operators that a specification names, by name or by family.
+
+    Raises:
+        UsageError: a name is neither, or nothing is left.
+    """
+    families = {op.family for op in ops.values()}
+    for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
+        if n not in ops and n not in families:
+            raise UsageError(f"unknown operator or family '{n}', expected a name that `drt ops list` shows")
+    chosen = {
+        n: op
+        for n, op in ops.items()
+        if (not spec.ops or n in spec.ops or op.family in spec.ops)
+        and n not in spec.without
+        and op.family not in spec.without
+        and (spec.constants or op.operands)
+    }
+    if not chosen:
+        raise UsageError("no operator is left, expected at least one")
+    return chosen
+
+
+def _check(spec: Spec) -> None:
+    if spec.level < 1:
+        raise UsageError(f"level {spec.level}, expected at least 1")
+    p = spec.profile
+    if p.min_numel > p.max_numel:
+        raise UsageError(f"at least {p.min_numel} elements and at most {p.max_numel} contradict each other")
+    if p.max_flops is not None and p.min_flops > p.max_flops:
+        raise UsageError(f"at least {p.min_flops:g} operations and at most {p.max_flops:g} contradict each other")
+    if spec.max_depth is not None and spec.max_depth < 1:
+        raise UsageError(f"depth {spec.max_depth}, expected at least 1")
+
+
+def steps_of(program: Program) -> tuple[str, ...]:
+    """Return the operators from the outputs backwards."""
+    return program.sequence
+
+
+__all__ = ["Program", "Sampler", "Spec", "Step", "Unsatisfiable", "select"]
