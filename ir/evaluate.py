@@ -80,17 +80,17 @@ def equal(a: Any, b: Any) -> Truth:
     if _is_size(a) and _is_size(b):
         order = compare("==", a, b)
         return _undecided("==", a, b) if order is None else order
-    return bool(a == b) if type(a) is not bool or type(b) is bool else False
+    return bool(a == b) and isinstance(a, bool) == isinstance(b, bool)
 
 
 def conjunction(truths: Any) -> Truth:
     """Return Kleene's ``and`` over an iterable."""
     result: Truth = True
     for t in truths:
-        if t is False:
-            return False
         if t is UNKNOWN:
             result = UNKNOWN
+        elif not t:
+            return False
     return result
 
 
@@ -526,7 +526,7 @@ def partial(e: ex.Expr, env: Env) -> ex.Expr:
     if not isinstance(e, (ex.Fold, ex.Pack)) and _decided(e, env):
         try:
             literal = _as_literal(evaluate(e, env))
-        except (KeyError, TypeError):  # a scalar intrinsic, which only the readings of bodies know
+        except (KeyError, TypeError, Unsupported):  # an intrinsic or a fold, which only the readings of bodies know
             literal = None
         if literal is not None:
             return literal

@@ -27,7 +27,7 @@ from .opdef import (
     Scalar,
 )
 from .rewrite import Rule
-from .syntax import Builder, Token, inline, parse, unquote
+from .syntax import Builder, FoldHead, Token, inline, parse, unquote
 from .typesys import DTYPE_CLASSES, DTYPES
 
 OPS_DIR = Path(__file__).parent / "ops"
@@ -65,10 +65,10 @@ class _ExprBuilder(Builder):
 
     def fold(self, name: Token, ranges: tuple[tuple[str, ex.Expr], ...], operand: Any) -> list[Any]:
         self._check_combiner(name)
-        return [(str(name), ranges), *(operand if isinstance(operand, list) else [operand])]
+        return [FoldHead((str(name), ranges)), *(operand if isinstance(operand, list) else [operand])]
 
     def _prefix(self, sign: Any, value: ex.Expr) -> ex.Expr:
-        if isinstance(sign, tuple):
+        if isinstance(sign, FoldHead):
             return ex.Fold(sign[0], sign[1], value)
         # A minus sign before a number is part of the number, so that printing and parsing agree.
         if sign == "-" and isinstance(value, ex.Num) and type(value.value) in (int, float):

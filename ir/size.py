@@ -7,6 +7,7 @@ one normal form, so equality of sizes is equality of values wherever the arithme
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TypeAlias, Union
 
@@ -35,10 +36,21 @@ class Quotient:
     a: SizeLike
     b: SizeLike
 
+    @property
+    def is_call(self) -> bool:
+        """Whether it is written as a call, so that it needs no parentheses."""
+        return self.op in ("min", "max")
+
     def __str__(self) -> str:
-        if self.op in ("min", "max"):
+        if self.is_call:
             return f"{self.op}({self.a}, {self.b})"
-        return f"({self.a}) {self.op} ({self.b})" if isinstance(self.a, Size) else f"{self.a} {self.op} ({self.b})"
+        return f"{_operand(self.a)} {self.op} {_operand(self.b)}"
+
+
+def _operand(value: SizeLike) -> str:
+    """Return the text of an operand of a quotient."""
+    text = str(value)
+    return text if text.isalnum() or text.isidentifier() else f"({text})"
 
 
 Atom: TypeAlias = Union[Symbol, Quotient]
@@ -52,6 +64,8 @@ class Size:
 
     # -- arithmetic -----------------------------------------------------------------------------------------------
     def __add__(self, other: SizeLike) -> SizeLike:
+        if not isinstance(other, (int, Size)):
+            return NotImplemented
         total = dict(self.terms)
         for monomial, coefficient in _terms(other):
             total[monomial] = total.get(monomial, 0) + coefficient
@@ -63,12 +77,16 @@ class Size:
         return self * -1
 
     def __sub__(self, other: SizeLike) -> SizeLike:
+        if not isinstance(other, (int, Size)):
+            return NotImplemented
         return self + (other * -1)
 
     def __rsub__(self, other: SizeLike) -> SizeLike:
         return (self * -1) + other
 
     def __mul__(self, other: SizeLike) -> SizeLike:
+        if not isinstance(other, (int, Size)):
+            return NotImplemented
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
             for m2, c2 in _terms(other):
@@ -93,7 +111,8 @@ class Size:
     def __str__(self) -> str:
         out = ""
         for monomial, coefficient in self.terms:
-            factors = [f"({a})" if isinstance(a, Quotient) and a.op not in ("min", "max") else str(a) for a in monomial]
+            alone = len(monomial) == 1 and (coefficient == 1 or (coefficient == -1 and out != ""))
+            factors = [f"({a})" if isinstance(a, Quotient) and not a.is_call and not alone else str(a) for a in monomial]
             if abs(coefficient) != 1 or not factors:
                 factors.insert(0, str(abs(coefficient)))
             text = "*".join(factors)
@@ -125,23 +144,34 @@ def _normal(total: Mapping[Monomial, int]) -> SizeLike:
 
 
 def floordiv(a: SizeLike, b: SizeLike) -> SizeLike:
-    """Return ``a // b``, exact where every term of ``a`` is divisible by ``b``."""
+    """Return ``a // b``, exact where every term of ``a`` is divisible by ``b``; ``b`` is taken to be nonzero."""
     if isinstance(a, int) and isinstance(b, int):
         return a // b
     if a == b:
         return 1
-    if b == 1 or a == 0:
-        return a
     exact = _exact_quotient(a, b)
     if exact is not None:
         return exact
     if isinstance(a, Size) and isinstance(b, int) and b > 0:
-        # (b*q + r) // b == q + r // b for integers, whatever the sign of r.
+        # (b*q + r) // b == q + r // b, and (g*r) // (g*c) == r // c, for integers of any sign.
         whole = _normal({m: c // b for m, c in a.terms})
         rest = _normal({m: c % b for m, c in a.terms})
-        if whole != 0:
-            return whole + (rest // b if isinstance(rest, int) else _atom("//", rest, b))
-    return _atom("//", a, b)
+        if isinstance(rest, int):
+            return whole
+        common = math.gcd(b, *(c for _, c in rest.terms))
+        rest = _normal({m: c // common for m, c in rest.terms})
+        return whole + _bounded("//", rest, b // common)
+    return _bounded("//", a, b)
+
+
+def _bounded(op: str, a: SizeLike, b: SizeLike) -> SizeLike:
+    """Return the quotient or remainder, as a number where the ranges of its operands decide it."""
+    lo, hi = _quotient_bounds(a, b)
+    if op == "//" and lo == hi:
+        return int(lo)
+    if op == "%" and lo == hi == 0:
+        return a
+    return _atom(op, a, b)
 
 
 def _exact_quotient(a: SizeLike, b: SizeLike) -> SizeLike | None:
@@ -163,24 +193,32 @@ def _exact_quotient(a: SizeLike, b: SizeLike) -> SizeLike | None:
 
 
 def modulo(a: SizeLike, b: SizeLike) -> SizeLike:
-    """Return ``a % b``."""
+    """Return ``a % b``; ``b`` is taken to be nonzero."""
     if isinstance(a, int) and isinstance(b, int):
         return a % b
-    if b == 1 or a == b or a == 0 or _exact_quotient(a, b) is not None:
+    if a == b or _exact_quotient(a, b) is not None:
         return 0
-    return _atom("%", a, b)
+    if isinstance(a, Size) and isinstance(b, int) and b > 0:
+        # (b*q + r) % b == r % b, and (g*r) % (g*c) == g * (r % c), for integers of any sign.
+        rest = _normal({m: c % b for m, c in a.terms})
+        if isinstance(rest, int):
+            return rest
+        common = math.gcd(b, *(c for _, c in rest.terms))
+        rest = _normal({m: c // common for m, c in rest.terms})
+        return _bounded("%", rest, b // common) * common
+    return _bounded("%", a, b)
 
 
 def minimum(a: SizeLike, b: SizeLike) -> SizeLike:
     """Return the smaller size."""
     order = compare("<=", a, b)
-    return _atom("min", a, b) if order is None else (a if order else b)
+    return _atom("min", *sorted((a, b), key=str)) if order is None else (a if order else b)
 
 
 def maximum(a: SizeLike, b: SizeLike) -> SizeLike:
     """Return the larger size."""
     order = compare(">=", a, b)
-    return _atom("max", a, b) if order is None else (a if order else b)
+    return _atom("max", *sorted((a, b), key=str)) if order is None else (a if order else b)
 
 
 def _atom(op: str, a: SizeLike, b: SizeLike) -> SizeLike:
@@ -188,12 +226,14 @@ def _atom(op: str, a: SizeLike, b: SizeLike) -> SizeLike:
 
 
 def bounds(value: SizeLike) -> tuple[float, float]:
-    """Return an interval that contains every value of ``value``; ends may be infinite."""
+    """Return an interval that contains every value of ``value``: integers, exact however large, or infinities."""
     if isinstance(value, int):
         return value, value
-    lo = hi = 0.0
+    lo: float = 0
+    hi: float = 0
     for monomial, coefficient in value.terms:
-        a, b = 1.0, 1.0
+        a: float = 1
+        b: float = 1
         for atom in monomial:
             x, y = _atom_bounds(atom)
             corners = [_times(p, q) for p in (a, b) for q in (x, y)]
@@ -205,22 +245,36 @@ def bounds(value: SizeLike) -> tuple[float, float]:
 
 
 def _times(p: float, q: float) -> float:
-    return 0.0 if p == 0 or q == 0 else p * q
+    return 0 if p == 0 or q == 0 else p * q
+
+
+def _divide(p: float, q: float) -> float:
+    """Return ``p // q`` of ends of intervals, ``q`` positive."""
+    if math.isinf(p):
+        return p
+    return (0 if p >= 0 else -1) if math.isinf(q) else p // q
+
+
+def _quotient_bounds(a: SizeLike, b: SizeLike) -> tuple[float, float]:
+    (lo, hi), (low, high) = bounds(a), bounds(b)
+    if low <= 0:
+        return -math.inf, math.inf
+    return _divide(lo, high if lo >= 0 else low), _divide(hi, low if hi >= 0 else high)
 
 
 def _atom_bounds(atom: Atom) -> tuple[float, float]:
     if isinstance(atom, Symbol):
         return atom.lo, atom.hi
+    if atom.op == "//":
+        return _quotient_bounds(atom.a, atom.b)
     (a, b), (c, d) = bounds(atom.a), bounds(atom.b)
     if atom.op == "min":
         return min(a, c), min(b, d)
     if atom.op == "max":
         return max(a, c), max(b, d)
-    if atom.op == "%":
-        return 0, d - 1
-    if a >= 0 and c > 0:
-        return a // d, b // c
-    return float("-inf"), float("inf")
+    if c <= 0:
+        return -math.inf, math.inf
+    return 0, (min(b, d - 1) if a >= 0 else d - 1)
 
 
 def compare(op: str, a: SizeLike, b: SizeLike) -> bool | None:
@@ -228,11 +282,18 @@ def compare(op: str, a: SizeLike, b: SizeLike) -> bool | None:
     difference = a - b
     lo, hi = bounds(difference)
     if op in ("==", "!="):
-        equal = True if lo == hi == 0 else False if lo > 0 or hi < 0 else None
+        equal = True if lo == hi == 0 else False if lo > 0 or hi < 0 or _never_zero(difference) else None
         return equal if op == "==" or equal is None else not equal
     always = {"<": hi < 0, "<=": hi <= 0, ">": lo > 0, ">=": lo >= 0}[op]
     never = {"<": lo >= 0, "<=": lo > 0, ">": hi <= 0, ">=": hi < 0}[op]
     return True if always else False if never else None
+
+
+def _never_zero(value: SizeLike) -> bool:
+    """Return whether the coefficients have a common divisor that does not divide the constant."""
+    terms = dict(_terms(value))
+    constant = terms.pop((), 0)
+    return bool(terms) and constant % math.gcd(*terms.values()) != 0
 
 
 def substitute(value: SizeLike, env: Mapping[str, SizeLike]) -> SizeLike:

@@ -56,6 +56,10 @@ class Token(str):
     column: int
 
 
+class FoldHead(tuple[str, Any]):
+    """The head of a fold: its combiner and ranges; a prefix of the body."""
+
+
 class Builder:
     """Base of the values' builders: one method per rule of the grammar, called with the rule's children.
 
@@ -98,7 +102,7 @@ class Builder:
         return [sign, *operand] if isinstance(operand, list) else children
 
     def _prefix(self, sign: Any, value: Any) -> Any:
-        """Return the value of a prefix (a token, or the head of a fold as a tuple) and what it applies to."""
+        """Return the value of a prefix (a token or the head of a fold) and what it applies to."""
         raise NotImplementedError
 
     def _infix(self, a: Any, operator: str, b: Any) -> Any:
@@ -110,7 +114,7 @@ class Builder:
 
         Args:
             items: operands, operator tokens between them, and before an operand any number of prefixes: the tokens ``-``
-                and ``not``, and heads of folds (tuples).
+                and ``not``, and heads of folds.
 
         Raises:
             ParseError: comparisons in a row, or a prefix that binds less than the operator before it.
@@ -121,7 +125,7 @@ class Builder:
             nonlocal at
             item = items[at]
             at += 1
-            if isinstance(item, tuple):
+            if isinstance(item, FoldHead):
                 strength = PRECEDENCE["*"]
             elif type(item) is Token:
                 strength = PRECEDENCE["neg" if item == "-" else "not"]

@@ -10,7 +10,7 @@ from .expr import literal_text, quote
 from .graph import OPAQUE, Graph, Input, Literal, Node, Operand, Update
 from .load import builtin_ops
 from .opdef import Location, OpSet
-from .size import Size, SizeLike, Symbol, maximum, minimum, symbol
+from .size import Size, SizeLike, Symbol, compare, maximum, minimum, symbol
 from .syntax import Builder, Token, inline, parse, unquote
 from .typesys import DTYPES, TensorType
 
@@ -24,9 +24,13 @@ class _Word(str):
     """A bare word, not yet known to be a symbol or a string."""
 
 
+class _Value(str):
+    """The name of a value."""
+
+
 @inline
 class _Builder(Builder):
-    # Sizes stay nested tuples ``(operator, a, b)`` until the symbols of the header are known.
+    # Lists stay lists, and sizes nested tuples ``(operator, a, b)`` until the symbols of the header are known.
     def integer(self, t: Token) -> Any:
         return int(t)
 
@@ -40,9 +44,9 @@ class _Builder(Builder):
         return self.climb(items)
 
     def _prefix(self, sign: Any, value: Any) -> Any:
-        if isinstance(value, (int, float)):
-            return -value
-        return -float("inf") if value == "inf" else ("neg", value)
+        if isinstance(value, _Word) and value in ("inf", "nan"):
+            value = float(value)
+        return -value if isinstance(value, (int, float)) else ("neg", value)
 
     def _infix(self, a: Any, operator: str, b: Any) -> Any:
         return (operator, a, b)
@@ -61,6 +65,10 @@ class _Builder(Builder):
         return Symbol(str(name), int(lo), int(hi))
 
     def symbols(self, *items: Symbol) -> tuple[Symbol, ...]:
+        names = [s.name for s in items]
+        if len(set(names)) < len(names):
+            twice = next(n for n in names if names.count(n) > 1)
+            raise ParseError(f"symbol {twice} stands twice, expected once", place=self.file)
         return items
 
     def input(self, kind: Token | None, name: Token, type: Any, target: Token | None) -> tuple[Any, ...]:
@@ -69,26 +77,8 @@ class _Builder(Builder):
     def inputs(self, *items: Any) -> tuple[Any, ...]:
         return tuple(i for i in items if i is not None)
 
-    def value(self, t: Token) -> Operand:
-        return str(t[1:])
-
-    def literal(self, t: Token) -> Operand:
-        return Literal(int(t) if t.type == "INT" else float(t))
-
-    def named_literal(self, t: Token) -> Operand:
-        if t not in _WORDS:
-            message = f"'{t}' is no operand, expected a value such as %{t}, a number or None"
-            raise self.error(t, message)
-        value = _WORDS[t]
-        return None if value is None else Literal(value)
-
-    def negative_literal(self, sign: Token, t: Token) -> Operand:
-        if t.type == "NAME" and t not in ("inf", "nan"):
-            raise self.error(sign, f"'-{t}' is no operand, expected a number")
-        return Literal(-int(t) if t.type == "INT" else -float(t))
-
-    def variadic(self, items: list[Operand] | None) -> Operand:
-        return tuple(items or ())
+    def value(self, t: Token) -> _Value:
+        return _Value(t[1:])
 
     def update(self, target: Token, value: Token) -> Update:
         return Update(str(target[1:]), str(value[1:]))
@@ -109,10 +99,10 @@ class _Builder(Builder):
         self, results: Any, op: Token, operands: Any, attributes: Any, types: Any, file: Any, line: Any
     ) -> tuple[Any, ...]:
         place = (unquote(file), int(line)) if file else None
-        return results, str(op), tuple(operands or ()), attributes or (), types, place
+        return results, str(op), operands or [], attributes or (), types, place
 
     def graph(self, name: Token, symbols: Any, inputs: Any, outputs: Any, updates: Any, *nodes: Any) -> tuple[Any, ...]:
-        return name, symbols or (), inputs or (), tuple(outputs or ()), updates or (), nodes
+        return name, symbols or (), inputs or (), outputs or [], updates or (), nodes
 
     def start(self, version: Token | None, graph: Any) -> Any:
         if version is not None and int(version) != FORMAT_VERSION:
@@ -138,6 +128,8 @@ class _Resolver:
             return self.symbols[raw]
         op, *rest = raw
         a, *b = (self.size(r, line) for r in rest)
+        if op in ("//", "%") and b == [0]:
+            raise ParseError("a size is divided by zero", place=f"{self.file}:{line}")
         match op:
             case "neg":
                 return a * -1
@@ -162,7 +154,26 @@ class _Resolver:
         if dtype not in DTYPES:
             raise ParseError(f"unknown dtype '{dtype}', expected one of {', '.join(DTYPES)}",
                              place=f"{self.file}:{dtype.line}:{dtype.column}")  # fmt: skip
-        return TensorType(str(dtype), tuple(self.size(s, dtype.line) for s in sizes))
+        shape = tuple(self.size(s, dtype.line) for s in sizes)
+        for s in shape:
+            if compare("<", s, 0) is True:
+                raise ParseError(f"size {s}, expected at least 0", place=f"{self.file}:{dtype.line}:{dtype.column}")
+        return TensorType(str(dtype), shape)
+
+    def operands(self, raw: list[Any], line: int) -> tuple[Operand, ...]:
+        return tuple(self._operand(r, line) for r in raw)
+
+    def _operand(self, raw: Any, line: int) -> Operand:
+        if isinstance(raw, _Value):
+            return str(raw)
+        if isinstance(raw, list):
+            return self.operands(raw, line)
+        if isinstance(raw, _Word) and raw not in self.symbols:
+            if raw not in _WORDS:
+                raise ParseError(f"'{raw}' is no operand, expected a value such as %{raw}, a number or None",
+                                 place=f"{self.file}:{line}")  # fmt: skip
+            return None if raw == "None" else Literal(_WORDS[raw])
+        return Literal(raw if isinstance(raw, (int, float)) else self.size(raw, line))
 
     def attribute(self, raw: Any, line: int) -> Any:
         if isinstance(raw, list):
@@ -187,7 +198,7 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         VerifyError: the program breaks a rule; the place is the line of the offending node.
     """
     ops = builtin_ops() if ops is None else ops
-    name, symbols, raw_inputs, outputs, updates, raw_nodes = parse("graph", _Builder, text, file)
+    name, symbols, raw_inputs, raw_outputs, updates, raw_nodes = parse("graph", _Builder, text, file)
     resolver = _Resolver(file, symbols)
     lines = text.splitlines()
 
@@ -203,8 +214,9 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         types[str(value)] = resolver.type(raw_type)
         inputs.append(Input(str(value), types[value], kind, target))
     nodes: list[Node] = []
-    for results, op, operands, raw_attributes, raw_types, location in raw_nodes:
+    for results, op, raw_operands, raw_attributes, raw_types, location in raw_nodes:
         line = results[0].line
+        operands = resolver.operands(raw_operands, line)
         stated = tuple(map(resolver.type, raw_types))
         attributes = tuple((k, resolver.attribute(v, line)) for k, v in raw_attributes)
         twice = [k for i, (k, _) in enumerate(attributes) if k in dict(attributes[:i])]
@@ -234,6 +246,7 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         except VerifyError as error:
             raise place(error, line) from None
         nodes.append(node)
+    outputs = resolver.operands(raw_outputs, name.line)
     graph = Graph(str(name), tuple(inputs), tuple(nodes), outputs, updates, symbols)
     try:
         verify_results(graph, types)
