@@ -29,6 +29,8 @@ SHARED = {
     "max": "maximum amax max_dim",
     "min": "minimum amin min_dim",
     "clamp": "maximum minimum clamp clamp_tensor",
+    "clamp_min": "maximum clamp",
+    "clamp_max": "minimum clamp",
     "batch_norm": "batch_norm batch_norm_untracked",
     "native_batch_norm": "batch_norm batch_norm_untracked",
     "_native_batch_norm_legit": "batch_norm batch_norm_untracked",
