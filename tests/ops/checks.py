@@ -15,6 +15,7 @@ import attrs
 import torch
 from drt.backend.oracle import Oracle
 from drt.backend.resolve import run_clause
+from drt.frontend import import_module
 from drt.ir import (
     DTYPES,
     DrtError,
@@ -33,7 +34,7 @@ from drt.ir import (
     print_op,
     verify_graph,
 )
-from drt.ir.cost import call_work, graph_cost
+from drt.ir.cost import call_work, graph_cost, is_view
 from drt.ir.opdef import Hook, Opaque, Param
 from drt.ir.typesys import is_float
 from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
@@ -129,10 +130,7 @@ def one_node_graph(instance: Instance, ops: OpSet) -> Graph:
 
 
 def graph_inputs(graph: Graph, values: tuple[Any, ...]) -> dict[str, torch.Tensor]:
-    flat: list[torch.Tensor] = []
-    for v in values:
-        flat += v if isinstance(v, tuple) else [] if v is None else [v]
-    return {i.name: v for i, v in zip(graph.inputs, flat, strict=True)}
+    return {i.name: v for i, v in zip(graph.inputs, _flat(values), strict=True)}
 
 
 # -- the checks -------------------------------------------------------------------------------------------------------
@@ -142,8 +140,8 @@ def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> Iterat
     """The inferred shapes and dtypes are those of PyTorch on the meta device."""
     if "torch" not in op.calls:
         return
-    for _ in range(n):
-        instance = draw(op, rng)
+    for k in range(n):
+        instance = draw(op, rng, turn=k)
         inferred = instance.infer()
         try:
             found = torch_call(op, plain_operands(instance), inferred)
@@ -161,7 +159,7 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Itera
         return
     meaning, clause = Oracle(ops), Oracle(ops, mode="torch")
     for k in range(n):
-        instance = _light(op, ops, rng)
+        instance = _light(op, ops, rng, k)
         operands = random_operands(instance, rng, positive=k % 2 == 0)
         graph = one_node_graph(instance, ops)
         inputs = graph_inputs(graph, operands)
@@ -177,10 +175,10 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Itera
             yield from _differences(a, b, str(instance))
 
 
-def _light(op: OpDef, ops: OpSet, rng: random.Random, most_flops: int = 200_000) -> Instance:
+def _light(op: OpDef, ops: OpSet, rng: random.Random, turn: int, most_flops: int = 200_000) -> Instance:
     """Return a call with little work: the meaning of a large convolution takes seconds."""
     for _ in range(20):
-        instance = draw(op, rng)
+        instance = draw(op, rng, turn=turn)
         if call_work(attrs.evolve(op, flops=None), instance.infer(), instance.types, ops)[0] <= most_flops:
             return instance
     raise Unsatisfiable("no call is light", subject=op.name)
@@ -194,7 +192,7 @@ def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> Iterator
 
     jax.config.update("jax_enable_x64", True)
     for k in range(n):
-        instance = _light(op, ops, rng)
+        instance = _light(op, ops, rng, k)
         operands = random_operands(instance, rng, positive=k % 2 == 0)
         graph = one_node_graph(instance, ops)
         ours = Oracle(ops).run(graph, graph_inputs(graph, operands))
@@ -335,6 +333,83 @@ def check_text(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterato
         verify_graph(again, ops)
 
 
+class Calls(torch.nn.Module):
+    """Several calls side by side, each through its ``torch`` clause, on tensors of its own."""
+
+    def __init__(self, instances: list[Instance]) -> None:
+        super().__init__()
+        self.calls = [(i, i.infer()) for i in instances]
+
+    def forward(self, *given: torch.Tensor) -> Any:
+        left = list(given)
+
+        def take(t: Any) -> Any:
+            return [take(x) for x in t] if isinstance(t, tuple) else None if t is None else left.pop(0)
+
+        out: list[torch.Tensor] = []
+        for instance, inferred in self.calls:
+            operands = tuple(take(t) for t in instance.types)
+            out += torch_call(instance.op, by_name(instance.op, operands), inferred)
+        return tuple(out)
+
+
+def import_instance(op: OpDef, rng: random.Random) -> Instance:
+    """Return a call in f32 where that is allowed, and, if one is found, such that it changes something."""
+    dtypes = {v: "f32" for v, allowed in op.dtypes.items() if "f32" in allowed}
+    for _ in range(8):
+        instance = draw(op, rng, dtypes=dtypes)
+        if [instance.infer().types[0]] != _leaf_types(instance.types) or not is_view(op, {op.name: op}):
+            break
+    return instance
+
+
+def import_problems(instances: list[Instance], ops: OpSet, rng: random.Random) -> dict[str, list[str]]:
+    """Import all calls as one program, and return what is wrong with each, by operator."""
+    operands = [random_operands(i, rng, positive=True) for i in instances]
+    flat = [_flat(v) for v in operands]
+    graph = import_module(Calls(instances), tuple(t for v in flat for t in v), ops=ops).graph
+    inputs, outputs = [i.name for i in graph.inputs], list(graph.outputs)
+    problems: dict[str, list[str]] = {}
+    for instance, own in zip(instances, flat):
+        names, inputs = inputs[: len(own)], inputs[len(own) :]
+        inferred = instance.infer()
+        results, outputs = outputs[: len(inferred.types)], outputs[len(inferred.types) :]
+        found = problems.setdefault(instance.op.name, [])
+        # PyTorch leaves out a call that changes nothing.
+        if all(r in names for r in results) and [graph.types[r] for r in results] == list(inferred.types):
+            continue
+        node = graph.producers.get(results[0]) if isinstance(results[0], str) else None
+        if node is None or node.op != instance.op.name:
+            found.append(f"{instance}: imported as {' after '.join(_history(graph, results[0])) or 'nothing'}")
+        elif list(node.results) != results:
+            found.append(f"{instance}: imported with results {node.results}")
+        elif node.attributes != dict(inferred.attributes):
+            found.append(f"{instance}: imported with attributes {node.attributes}")
+        elif [o for o in _flat(node.operands) if o is not None] != names:
+            found.append(
+                f"{instance}: imported with operands {node.operands}: {' after '.join(_history(graph, results[0]))}"
+            )
+    return problems
+
+
+def _history(graph: Graph, name: Any) -> list[str]:
+    """Return the operators that lead to a value, the last first."""
+    if name not in graph.producers:
+        return []
+    node = graph.producers[name]
+    return [node.op, *(x for o in node.uses() for x in _history(graph, o))]
+
+
+def _flat(values: tuple[Any, ...]) -> list[Any]:
+    return [x for v in values for x in (_flat(v) if isinstance(v, tuple) else [] if v is None else [v])]
+
+
+def check_import(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> Iterator[str]:
+    """Importing the ``torch`` clause gives the operator and its attributes back."""
+    if "torch" in op.calls:
+        yield from import_problems([import_instance(op, rng) for _ in range(n)], ops, rng)[op.name]
+
+
 def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterator[str]:
     """The work is PyTorch's count where its counter knows the operator; elsewhere a stated count is at most the derived one."""
     moves = isinstance(op.body, (Hook, Opaque))
@@ -404,6 +479,7 @@ CHECKS: dict[str, Check] = {
     "constraints": check_constraints,
     "text": check_text,
     "flops": check_flops,
+    "import": check_import,
 }
 
 

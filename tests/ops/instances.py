@@ -98,6 +98,7 @@ def propose(
     dtypes: Mapping[str, str] | None = None,
     small: bool = False,
     zeros: float = 0.0,
+    turn: int | None = None,
 ) -> Instance:
     """Return a call that fits the signature; constraints are met by chance and, mostly, by solving equations for a name.
 
@@ -109,6 +110,7 @@ def propose(
         dtypes: fixed dtype variables.
         small: prefer rank at most 2.
         zeros: probability that the shape that others are derived from has a size 0; half of it for each other size.
+        turn: number of the draw; enums and flags then mostly take their values in turn, so that few draws see all.
     """
     env: dict[str, Any] = {n: n for n in DTYPES}
     for variable, allowed in op.dtypes.items():
@@ -129,8 +131,12 @@ def propose(
                     env.setdefault(d.name, _shapes(rng, base))
                 else:
                     env.setdefault(d.name, _variant(rng, base))
-    for a in op.attributes:
-        env[a.name] = _attribute(op, a, env, rng)
+    for place, a in enumerate(op.attributes):
+        values = a.choices or ((False, True) if a.kind == "bool" else ())
+        if values and turn is not None and rng.random() < 0.8:
+            env[a.name] = values[(turn + place * (turn // len(values))) % len(values)]
+        else:
+            env[a.name] = _attribute(op, a, env, rng)
     constraints = [c for c in op.constraints if c.label != leave]
     rng.shuffle(constraints)
     for c in constraints:
