@@ -123,3 +123,19 @@ def test_page_of_operators_is_up_to_date(tmp_path: Path) -> None:
     assert main(["--check", "--output", str(other)]) == 1
     assert main(["--output", str(other)]) == 0
     assert main(["--check", "--output", str(other)]) == 0
+
+
+@pytest.mark.parametrize("op", [op for op in OPS.values() if op.aten], ids=lambda op: op.name)
+def test_patterns_fit_the_schemas_of_pytorch(op: OpDef) -> None:
+    import torch
+
+    for pattern in op.aten:
+        namespace, packet, overload = pattern.call.fn.split(".")
+        found = getattr(getattr(getattr(torch.ops, namespace), packet), overload)._schema
+        names = [a.name for a in found.arguments]
+        assert len(pattern.call.args) <= len(names)
+        assert {k for k, _ in pattern.call.kwargs} <= set(names[len(pattern.call.args) :])
+        required = [a.name for a in found.arguments if not a.has_default_value() and not a.kwarg_only]
+        given = {*names[: len(pattern.call.args)], *(k for k, _ in pattern.call.kwargs)}
+        assert set(required) <= given, f"{pattern.call.fn} needs {required}"
+        assert len(pattern.results or op.results) <= len(found.returns)
