@@ -124,7 +124,7 @@ def least_cpu_s(command: list[str], limit_s: float) -> float:
 
 
 def test_importing_the_ir_is_fast() -> None:
-    bare_s = least_cpu_s([sys.executable, "-c", "pass"], 0.0)
+    bare_s = least_cpu_s([sys.executable, "-c", "pass"], 1.0)
     assert least_cpu_s([sys.executable, "-c", "import drt.ir"], 0.3) - bare_s < 0.3
 
 
