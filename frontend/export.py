@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import io
 import logging
 import os
 import traceback
@@ -178,7 +179,8 @@ def _quiet() -> Iterator[None]:
         warnings.simplefilter("ignore")
         logger.setLevel(logging.CRITICAL)
         try:
-            yield
+            with contextlib.redirect_stderr(io.StringIO()):  # the partial graph of an export that fails
+                yield
         finally:
             logger.setLevel(level)
 

@@ -33,7 +33,7 @@ DTYPE_NAMES: dict[torch.dtype, str] = {
 TORCH_DTYPES: dict[str, torch.dtype] = {v: k for k, v in DTYPE_NAMES.items()}
 
 #: A decomposition into more nodes than this is not used: the one call is faster.
-MAX_DECOMPOSITION = 64
+MAX_DECOMPOSITION = 40
 #: Operators that change nothing where they do not change the type.
 SAME_ELEMENTS = frozenset({"reshape", "flatten", "squeeze", "expand", "slice", "narrow"})
 _LIBRARY = os.path.dirname(torch.__file__)
@@ -280,7 +280,8 @@ class Importer:
             match.op.name, *operands, result=stems, location=self.location, **dict(match.attributes)
         )
         results = [made] if isinstance(made, str) else list(made)
-        return [None if r is None else Value(results[r], match.types[r]) for r in match.results]
+        number = dict(match.attributes)["value"] if match.op.name == "full" and not match.types[0].shape else None
+        return [None if r is None else Value(results[r], match.types[r], number) for r in match.results]
 
     def _operand(self, operand: Any, casts: Mapping[str, str]) -> Any:
         if isinstance(operand, Value):

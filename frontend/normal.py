@@ -424,14 +424,6 @@ def _convolution_padding(b: Importer, call: AtenCall, expected: Types, used: set
     return b.call(f"aten.{packet}.{overload}", x, weight, a["bias"], each(a["stride"]), padding, dilation, a["groups"])
 
 
-def _rms_eps(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
-    """No epsilon means the machine epsilon of what is computed in: f32 for the half types."""
-    if call.arguments["eps"] is not None:
-        return None
-    f64 = next(iter(call.arguments.values())).type.dtype == "f64"
-    return call.replace(eps=2.0**-52 if f64 else 2.0**-23)
-
-
 def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> None:
     raise Unsupported("as_strided depends on the layout of its operand, expected views that do not")
 
@@ -481,7 +473,6 @@ def _table() -> dict[str, Rule]:
         max_pool3d_with_indices max_pool1d_with_indices lp_pool1d lp_pool2d""",
     )
     put(_convolution_padding, "conv1d.padding conv2d.padding conv3d.padding")
-    put(_rms_eps, "rms_norm _fused_rms_norm")
     put(_as_strided, "as_strided")
     return rules
 
