@@ -61,6 +61,7 @@ class Candidate:
         writer: the translator that wrote it (``template``, ``local``, ...).
         precision: the arithmetic it declares; one of ``PRECISIONS``.
         predicted_us: the roofline time on the target, microseconds; None where unknown.
+        pinned: axes (value, axis) whose size the source has compiled in; it serves other sizes of the others.
     """
 
     source: str
@@ -69,6 +70,7 @@ class Candidate:
     writer: str = "template"
     precision: str = "strict"
     predicted_us: float | None = None
+    pinned: tuple[tuple[str, int], ...] = ()
 
 
 class Translator(Protocol):

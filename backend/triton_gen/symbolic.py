@@ -26,14 +26,26 @@ class _Restart(Exception):
     """Some symbols were unified or became numbers; inference starts again."""
 
 
-def named_sizes(graph: Graph, ops: OpSet) -> tuple[Graph, Sizes]:
+def named_sizes(graph: Graph, ops: OpSet, last: int = 0) -> tuple[Graph, Sizes]:
     """Return ``graph`` with as many sizes as possible symbolic, and where the launcher finds the symbols.
 
     Sizes of 1 stay numbers, for they decide how operands broadcast.
+
+    Args:
+        graph: a fragment.
+        ops: the operators.
+        last: how many of the last axes of each input keep their numbers.
     """
     if not graph.is_static:
         return graph, dynamic_sizes(graph)
-    return _Namer(graph, ops).run()
+    return _Namer(graph, ops, last).run()
+
+
+def numbered_axes(graph: Graph) -> tuple[tuple[str, int], ...]:
+    """Return the axes (value, axis) of a named graph whose size is a number other than 1: those that are compiled in."""
+    return tuple(
+        (name, axis) for name, t in graph.types.items() for axis, n in enumerate(t.shape) if isinstance(n, int) and n != 1
+    )
 
 
 def fixed_sizes(graph: Graph) -> tuple[Graph, Sizes]:
@@ -66,7 +78,7 @@ def dynamic_sizes(graph: Graph) -> Sizes:
 
 
 class _Namer:
-    def __init__(self, graph: Graph, ops: OpSet) -> None:
+    def __init__(self, graph: Graph, ops: OpSet, last: int = 0) -> None:
         self.graph, self.ops = graph, ops
         self.origin: dict[str, tuple[str, int]] = {}
         self.hints: dict[str, int] = {}

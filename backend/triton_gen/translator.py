@@ -15,7 +15,7 @@ from .kernel import Assembly, Sizes
 from .loops import Domain, LoopWriter, Strategy, find_domain
 from .pull import Program
 from .strategies import loop_strategies, traffic_bytes, transposed_axis
-from .symbolic import fixed_sizes, named_sizes
+from .symbolic import fixed_sizes, named_sizes, numbered_axes
 
 
 @attrs.frozen
@@ -168,16 +168,24 @@ class TemplateTranslator:
             Unsupported: no family writes the fragment.
         """
         check(fragment, self.ops)
-        readings = []
-        for read in (lambda: named_sizes(fragment, self.ops), lambda: fixed_sizes(fragment)):
+        best: list[Candidate] | None = None
+        reason = Unsupported("no variant")
+        # Named sizes serve every shape; numbers are compiled in only where they spare index arithmetic, last axes first.
+        rank = max((i.type.rank for i in fragment.inputs), default=0)
+        for last in (*range(rank), None):
             try:
-                readings.append(self._candidates(fragment, *read(), n))
+                typed, sizes = fixed_sizes(fragment) if last is None else named_sizes(fragment, self.ops, last)
+                found = self._candidates(fragment, typed, sizes, n)
             except Unsupported as error:
                 reason = error
-        if not readings:
+                continue
+            if best is None or _divisions(found[0].source) < _divisions(best[0].source):
+                best = found
+            if _divisions(best[0].source) == 0:
+                break
+        if best is None:
             raise reason
-        # Named sizes serve every shape, unless they cost index arithmetic that fixed ones avoid.
-        return min(readings, key=lambda found: _divisions(found[0].source))
+        return best
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
         program = Program(expand_graph(typed, self.ops), self.ops)
@@ -198,7 +206,11 @@ class TemplateTranslator:
                 reason = error
                 continue
             source = assembly.source(v.note)
-            out.append(Candidate(source, fragment.name, v.label, self.name, v.precision, v.predicted_us))
+            out.append(
+                Candidate(
+                    source, fragment.name, v.label, self.name, v.precision, v.predicted_us, numbered_axes(typed)
+                )
+            )
         if not out:
             raise reason or Unsupported("no variant")
         return out

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -70,6 +70,7 @@ class _Sizes:
     tied: dict[Place, int] = attrs.field(factory=dict)  # a size that the rest of the graph computes
     pinned: set[Place] = attrs.field(factory=set)
     value: dict[Place, int] = attrs.field(factory=dict)
+    keep: frozenset[Place] = frozenset()  # places that are pinned from the start
 
     def root(self, place: Place) -> Place:
         while self.parent.get(place, place) != place:
@@ -80,6 +81,8 @@ class _Sizes:
         if place not in self.parent:
             self.parent[place] = place
             self.original[place] = original
+            if place in self.keep:
+                self.pinned.add(place)
         return self.root(place)
 
     def union(self, a: Place, b: Place) -> bool:
@@ -122,17 +125,18 @@ class Shrinker:
 
     Args:
         graph: known operators only, no symbols.
+        pinned: axes of values that keep their size.
 
     Raises:
         Unsupported: no way was found to build the graph at other sizes; the message says where it stuck.
     """
 
-    def __init__(self, graph: Graph, ops: OpSet | None = None) -> None:
+    def __init__(self, graph: Graph, ops: OpSet | None = None, pinned: Iterable[Place] = ()) -> None:
         self.graph = graph
         self.ops = builtin_ops() if ops is None else ops
         if any(n.op == OPAQUE for n in graph.nodes):
             raise Unsupported("a graph with opaque operators has one set of sizes only", subject="shrink")
-        self.sizes = _Sizes()
+        self.sizes = _Sizes(keep=frozenset(pinned))
         for i in graph.inputs:
             for axis, s in enumerate(i.type.shape):
                 self.sizes.add((i.name, axis), int(s))  # type: ignore[arg-type]
@@ -522,7 +526,11 @@ _WIDE = (129, 65, 33)
 
 
 def instances(
-    graph: Graph, ops: OpSet | None = None, constants: Sequence[int] = (), shapes: Sequence[Mapping[str, Any]] | None = None
+    graph: Graph,
+    ops: OpSet | None = None,
+    constants: Sequence[int] = (),
+    shapes: Sequence[Mapping[str, Any]] | None = None,
+    pinned: Iterable[Place] = (),
 ) -> list[Instance]:
     """Return small instances of ``graph``: ``odd``, ``tiny``, ``tiles`` (several tiles per axis) and ``long`` (one long axis).
 
@@ -530,6 +538,7 @@ def instances(
         graph: the program; symbols are bound to small sizes first.
         constants: compile-time integers of the kernels' launches; sizes above them make loops and masks work.
         shapes: instances to use instead: each maps a symbol to its size.
+        pinned: axes of values that keep their size.
 
     Raises:
         Unsupported: it cannot be shrunk and is too large as it is.
@@ -540,7 +549,7 @@ def instances(
     static = bind(graph, None, ops)
     small = largest(static) <= SMALL_ELEMENTS and work(static) <= 4_000_000
     try:
-        shrinker = Shrinker(static, ops)
+        shrinker = Shrinker(static, ops, pinned)
     except (Unsupported, VerifyError) as error:
         if small:
             return [Instance("real", static)]
