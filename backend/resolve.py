@@ -22,6 +22,7 @@ MODULES = (
     "torch.special",
     "torch.linalg",
     "jax.numpy",
+    "jax.numpy.linalg",
     "jax.nn",
     "jax.lax",
     "jax.scipy.special",

@@ -81,6 +81,16 @@ def test_calls_only_known_functions(op: OpDef) -> None:
 
 
 @each
+def test_lowering_clauses_call_allowed_functions(op: OpDef) -> None:
+    from drt.backend.resolve import is_allowed
+
+    for library, e in op.calls.items():
+        for name in calls(e):
+            assert is_allowed(name) if "." in name else name in {*FUNCTIONS, "present"}, name
+            assert "." not in name or name.startswith(library + "."), name
+
+
+@each
 def test_composites_do_not_go_round_in_circles(op: OpDef) -> None:
     def below(name: str) -> set[str]:
         body = OPS[name].body
