@@ -212,7 +212,9 @@ def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
         word, detail = "exit", f"exit status {os.WEXITSTATUS(status)}"
     else:
         word, detail = "ok", ""
-    line = json.dumps({"id": job["id"], "status": word, "detail": detail, "time_ms": (time.monotonic() - started) * 1e3})
+    line = json.dumps(
+        {"id": job["id"], "status": word, "detail": detail, "time_ms": (time.monotonic() - started) * 1e3}
+    )
     os.write(out, (line + "\n").encode())
 
 
@@ -253,7 +255,7 @@ main()
 
 
 def start_server(module: str, environment: Mapping[str, str], errors: Any) -> subprocess.Popen[bytes]:
-    """Start ``drt.backend.verify.<module>.main`` in a fresh interpreter of this Python, with this drt; ``errors`` is its standard error."""
+    """Start ``drt.backend.verify.<module>.main`` in a fresh interpreter with this drt; ``errors`` is its standard error."""
     root = Path(__file__).resolve().parent.parent
     code = _PREAMBLE.format(init=str(root / "__init__.py"), root=str(root), module=module)
     paths = [p for p in sys.path if p and Path(p).resolve() != root]

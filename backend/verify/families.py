@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from ...ir import Graph, Node, OpSet, TensorType, builtin_ops, expand_graph
-from ...ir.expr import Call, Expr, Load, Num, Pack, Sym, children, names
+from ...ir.expr import Call, Expr, Load, Num, Pack, Sym, children
 from ...ir.opdef import Index
 
 DTYPES = {
@@ -18,7 +18,7 @@ DTYPES = {
 }  # fmt: skip
 
 #: Families whose outputs must be right; ``normal`` is first because its messages are the plainest.
-FAMILIES = ("normal", "large", "small", "negative", "mixed", "zeros")
+FAMILIES = ("normal", "large", "small", "negative", "mixed", "huge", "zeros")
 
 #: Small integers, on which programs of sums and products are exact, whatever the order; see :func:`exact_values`.
 EXACT_FAMILIES = ("integers", "wide_integers")
@@ -72,6 +72,8 @@ def draw(
     x = torch.randn(shape, dtype=torch.float64, **options)
     if family == "large":
         x = x * 3
+    elif family == "huge":
+        x = x * 150
     elif family == "small":
         x = x * 0.01
     elif family == "negative":
@@ -98,9 +100,7 @@ def index_bounds(graph: Graph, ops: OpSet | None = None) -> dict[str, int]:
     """
     ops = builtin_ops() if ops is None else ops
     flat = expand_graph(graph, ops)
-    sources: dict[str, set[str]] = {
-        i.name: {i.name} for i in flat.inputs if i.type.dtype in ("i64", "i32", "i8", "u8")
-    }
+    sources: dict[str, set[str]] = {i.name: {i.name} for i in flat.inputs if i.type.dtype in ("i64", "i32", "i8", "u8")}
     bounds: dict[str, int] = {}
     for node in flat.nodes:
         op = ops.get(node.op)
@@ -126,7 +126,9 @@ def _indexed(e: Expr, operands: Mapping[str, Any], node: Node, graph: Graph) -> 
         shape = graph.types[operands[e.name]].shape
         for k, index in enumerate(e.index):
             for param in _loads(index) & set(operands):
-                axis: int | None = k if not any(isinstance(i, Pack) for i in e.index[:k]) else k - len(e.index) + len(shape)
+                axis: int | None = (
+                    k if not any(isinstance(i, Pack) for i in e.index[:k]) else k - len(e.index) + len(shape)
+                )
                 if isinstance(index, Call) and index.fn == "set" and len(index.args) == 3:
                     where = index.args[1]
                     number = node.attributes.get(where.name) if isinstance(where, Sym) else None
@@ -143,10 +145,12 @@ def _indexed(e: Expr, operands: Mapping[str, Any], node: Node, graph: Graph) -> 
 
 def _loads(e: Expr) -> set[str]:
     own = {e.name} if isinstance(e, Load) else set()
-    return own.union(*(_loads(c) for c in children(e))) if True else names(e)
+    return own.union(*(_loads(c) for c in children(e)))
 
 
-def find_domains(graph: Graph, evaluate: Callable[[dict[str, torch.Tensor]], list[Any]], bounds: Mapping[str, int]) -> dict[str, str]:
+def find_domains(
+    graph: Graph, evaluate: Callable[[dict[str, torch.Tensor]], list[Any]], bounds: Mapping[str, int]
+) -> dict[str, str]:
     """Return a domain for each float input in which the graph has values: the first one that leaves no NaN.
 
     Args:
@@ -157,7 +161,8 @@ def find_domains(graph: Graph, evaluate: Callable[[dict[str, torch.Tensor]], lis
     def count(chosen: Mapping[str, str]) -> int:
         generator = torch.Generator().manual_seed(20240229)
         inputs = {
-            i.name: draw(i.type, "normal", generator, chosen.get(i.name, "real"), bounds.get(i.name)) for i in graph.inputs
+            i.name: draw(i.type, "normal", generator, chosen.get(i.name, "real"), bounds.get(i.name))
+            for i in graph.inputs
         }
         outputs = evaluate(inputs)
         return sum(int((~o.isfinite()).sum()) for o in outputs if isinstance(o, torch.Tensor) and o.is_floating_point())

@@ -323,7 +323,9 @@ def _install_reductions() -> None:
         results = []
         for h, t in zip(handles, inputs, strict=True):
             data = np.ascontiguousarray(np.moveaxis(h.data, 0, self.axis))
-            results.append(tl.core.tensor(Handle(data, t.dtype.scalar), tl.block_type(t.dtype.scalar, list(data.shape))))
+            results.append(
+                tl.core.tensor(Handle(data, t.dtype.scalar), tl.block_type(t.dtype.scalar, list(data.shape)))
+            )
         return tuple(results)
 
     stock.ReduceOps.apply_impl = reduce_apply

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -28,7 +29,6 @@ class Trial:
     instance: int
     family: str
     inputs: dict[str, torch.Tensor] = attrs.field(eq=False)
-    fresh: bool = False
 
 
 @attrs.frozen
@@ -51,7 +51,7 @@ def reference_evaluations(
     """
     from torch.utils._pytree import tree_leaves
 
-    n = 2 if smallest >= 256 else 4 if smallest >= 16 else 8
+    n = 3 if smallest >= 256 else 4 if smallest >= 16 else 8
     tf32 = precision == "tf32"
     out = []
     with torch.no_grad():
@@ -61,6 +61,30 @@ def reference_evaluations(
             with Reassociated(seed + k, tf32=tf32):
                 out.append([t for t in tree_leaves(call(*inputs)) if isinstance(t, torch.Tensor)])
     return out
+
+
+def worker_job(
+    source: str, entry: str, names: list[str], runs: Sequence[Sequence[torch.Tensor]], budget_s: float = 30.0
+) -> dict[str, Any]:
+    """Return the header of a sandbox job that runs a launcher; tensor ``i`` of run ``k`` travels as ``k.i``.
+
+    Args:
+        names: of the inputs, for messages.
+        runs: the inputs of each run, in order.
+    """
+    listing = [{"shapes": k, "strides": [list(t.stride()) for t in tensors]} for k, tensors in enumerate(runs)]
+    return {"kind": "fragment", "source": source, "entry": entry, "names": names, "runs": listing, "budget_s": budget_s}
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Run small tensor work in one thread: at these sizes waking the others takes longer than the work."""
+    n = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n)
 
 
 class FragmentJudge:
@@ -75,6 +99,7 @@ class FragmentJudge:
     def __init__(
         self, fragment: Graph, ops: OpSet | None = None, precision: str = "strict",
         shapes: Sequence[Mapping[str, Any]] | None = None, seed: int | None = None, constants: Sequence[int] = (),
+        pinned: Sequence[tuple[str, int]] = (),
     ) -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise UsageError(f"precision is {precision}, expected one of {', '.join(PRECISIONS)}", subject="verify")
@@ -82,7 +107,7 @@ class FragmentJudge:
         self.ops = builtin_ops() if ops is None else ops
         self.seed = families.secret_seed() if seed is None else seed
         self.oracle = Oracle(self.ops)
-        self.instances = shrink.instances(fragment, self.ops, constants, shapes)
+        self.instances = shrink.instances(fragment, self.ops, constants, shapes, pinned)
         self._calls = [to_callable(i.graph, self.ops) for i in self.instances]
         self._domains: dict[str, str] | None = None
         self._truths: dict[int, Truth | None] = {}
@@ -107,32 +132,35 @@ class FragmentJudge:
     def _plan(self) -> list[Trial]:
         """Choose the runs: every instance with plain values, the first with every family."""
         order = list(range(len(self.instances)))
-        plan: list[tuple[int, str, bool]] = [(0, "normal", False)]
+        plan: list[tuple[int, str]] = [(0, "normal")]
         by_name = {i.name: k for k, i in enumerate(self.instances)}
         tiles = by_name.get("tiles", 0)
         if tiles:
-            plan.append((tiles, "normal", False))
+            plan.append((tiles, "normal"))
         if families.may_be_exact(self.instances[0].graph, self.ops):
-            plan.append((0, "integers", False))
+            plan.append((0, "integers"))
             if self.precision == "strict":
-                plan.append((0, "wide_integers", False))
+                plan.append((0, "wide_integers"))
             if tiles:
-                plan.append((tiles, "integers", False))
-        plan += [(0, f, False) for f in families.FAMILIES[1:]]
-        plan += [(k, "normal", False) for k in order if k not in (0, tiles)]
-        plan += [(0, f, False) for f in families.ADVISORY_FAMILIES]
-        return [Trial(k, f, self._draw(k, f, salt), fresh) for salt, (k, f, fresh) in enumerate(plan)]
+                plan.append((tiles, "integers"))
+        plan += [(0, f) for f in families.FAMILIES[1:]]
+        plan += [(k, "normal") for k in order if k not in (0, tiles)]
+        plan += [(0, f) for f in families.ADVISORY_FAMILIES]
+        return [Trial(k, f, self._draw(k, f, salt)) for salt, (k, f) in enumerate(plan)]
 
     def truth(self, index: int) -> Truth | None:
         """Return the truth of a trial, computed once; None where the trial says nothing."""
         if index not in self._truths:
-            self._truths[index] = self._truth(index)
+            with one_thread():
+                self._truths[index] = self._truth(index)
         return self._truths[index]
 
     def _truth(self, index: int) -> Truth | None:
         trial = self.trials[index]
         graph = self.instances[trial.instance].graph
-        if trial.family in families.EXACT_FAMILIES and not families.is_exact(graph, self.ops, self.oracle, trial.inputs):
+        if trial.family in families.EXACT_FAMILIES and not families.is_exact(
+            graph, self.ops, self.oracle, trial.inputs
+        ):
             return None
         outputs = [o for o in self.oracle.run(graph, trial.inputs) if isinstance(o, torch.Tensor)]
         if trial.family in families.EXACT_FAMILIES:
@@ -155,16 +183,16 @@ class FragmentJudge:
             for i in shrink.bind(self.fragment, None, self.ops).inputs
         ]
         tensors: dict[str, torch.Tensor] = {}
-        runs = []
+        given = []
         for index, trial in enumerate(self.trials):
             graph = self.instances[trial.instance].graph
-            tensors.update({f"{index}.{k}": trial.inputs[i.name] for k, i in enumerate(graph.inputs)})
-            runs.append({"shapes": trial.instance, "fresh": trial.fresh, "strides": [None] * len(graph.inputs)})
-        header = {
-            "kind": "fragment", "source": candidate.source, "entry": candidate.entry, "real": real, "runs": runs,
-            "names": [i.name for i in self.fragment.inputs], "budget_s": budget_s,
-        }  # fmt: skip
-        return Frame(header, tensors)
+            given.append([trial.inputs[i.name] for i in graph.inputs])
+            tensors.update({f"{index}.{k}": t for k, t in enumerate(given[-1])})
+        names = [i.name for i in self.fragment.inputs]
+        header = worker_job(candidate.source, candidate.entry, names, given, budget_s)
+        for run, trial in zip(header["runs"], self.trials, strict=True):
+            run["shapes"] = trial.instance
+        return Frame({**header, "real": real}, tensors)
 
     def judge_values(self, reply: Reply, docket: Docket) -> None:
         """Judge the gate meaning from the outputs that came back."""
@@ -194,7 +222,12 @@ class FragmentJudge:
                 if found.mismatch is not None:
                     config = f", configuration {key.config}" if key.config else ""
                     where = f"{self.instances[trial.instance].sizes}; values {trial.family}{config}"
-                    label = {"element": "wrong_value", "bulk": "inaccurate", "nonfinite": "nonfinite", "exact": "inexact"}
+                    label = {
+                        "element": "wrong_value",
+                        "bulk": "inaccurate",
+                        "nonfinite": "nonfinite",
+                        "exact": "inexact",
+                    }
                     docket.add_failure(
                         "meaning", label[found.mismatch.kind], f"{found.mismatch.text} (inputs {where})",
                         (time.perf_counter() - started) * 1e3, used=used, **_evidence(found),
@@ -204,7 +237,9 @@ class FragmentJudge:
         if judged:
             docket.add_pass("meaning", elapsed, used=used, comparisons=judged)
         else:
-            docket.add_skip("meaning", "no run gave values that could be compared")
+            memory = docket.reports.get("memory")
+            reason = memory.reason if memory is not None and memory.skipped else "no run gave values to compare"
+            docket.add_skip("meaning", reason)
 
 
 def _note(used: dict[str, dict[str, float]], name: str, found: Comparison) -> None:
@@ -246,15 +281,15 @@ _JUDGES: dict[tuple[Any, ...], FragmentJudge] = {}
 
 def _judge_for(
     fragment: Graph, ops: OpSet | None, precision: str, shapes: Sequence[Mapping[str, Any]] | None, seed: int | None,
-    constants: Sequence[int],
+    constants: Sequence[int], pinned: Sequence[tuple[str, int]],
 ) -> FragmentJudge:  # fmt: skip
     """Return the judge of a fragment, kept for its other candidates; the inputs stay secret by not being kept for long."""
-    key = (fragment, id(ops), precision, repr(shapes), seed, tuple(constants))
+    key = (fragment, id(ops), precision, repr(shapes), seed, tuple(constants), tuple(pinned))
     judge = _JUDGES.get(key)
     if judge is None:
         while len(_JUDGES) >= 8:
             _JUDGES.pop(next(iter(_JUDGES)))
-        judge = _JUDGES[key] = FragmentJudge(fragment, ops, precision, shapes, seed, constants)
+        judge = _JUDGES[key] = FragmentJudge(fragment, ops, precision, shapes, seed, constants, pinned)
     return judge
 
 
@@ -308,7 +343,8 @@ def verify_candidate(
         compiling = submit_fragment(shrink.bind(fragment, None, ops), candidate, timeout_s)
     judge: FragmentJudge | None = None
     try:
-        judge = _judge_for(fragment, ops, precision, shapes, seed, tile_constants(candidate.source))
+        constants = tile_constants(candidate.source)
+        judge = _judge_for(fragment, ops, precision, shapes, seed, constants, candidate.pinned)
     except (Unsupported, VerifyError) as error:
         for gate in ("trace", "memory", "meaning"):
             docket.add_skip(gate, error.message)
@@ -341,7 +377,13 @@ def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket) -> None:
 
 
 def _device_gate(
-    fragment: Graph, candidate: Candidate, ops: OpSet | None, precision: str, device: str, timeout_s: float, docket: Docket
+    fragment: Graph,
+    candidate: Candidate,
+    ops: OpSet | None,
+    precision: str,
+    device: str,
+    timeout_s: float,
+    docket: Docket,
 ) -> None:
     if device == "cpu":
         docket.add_skip("device", "not asked for")

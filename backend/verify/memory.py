@@ -23,7 +23,9 @@ from .interpreter import Handle, narrow, widen
 
 _SHIFT, _FIRST, _BIAS = 40, 0x1000, 1 << 39
 _OFFSET = np.uint64((1 << _SHIFT) - 1)
-_EMPTY = {f"aten::{n}" for n in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted")}
+_EMPTY = {
+    f"aten::{n}" for n in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted")
+}
 _MANY = -2  # more than one program
 
 #: What a finding of each kind means; the texts are completed with kernel, argument, line and numbers.
@@ -189,7 +191,9 @@ class MemoryMonitor(TorchDispatchMode):
         region.was_read = True
         missing = ~region.initialized[element]
         if missing.any():
-            self.report("uninitialized_read", region, f"{int(missing.sum())} element(s), first {int(element[missing][0])}")
+            self.report(
+                "uninitialized_read", region, f"{int(missing.sum())} element(s), first {int(element[missing][0])}"
+            )
         writer = region.writer[element]
         other = (writer >= 0) & (writer != me) & ~region.atomic[element]
         if other.any():
@@ -277,7 +281,9 @@ class MemoryMonitor(TorchDispatchMode):
         active = np.flatnonzero(np.broadcast_to(mask, shape).reshape(-1))
         if not len(active):
             return
-        values = np.ascontiguousarray(np.broadcast_to(value.data, shape)).reshape(-1)[active].astype(np_dtype, copy=False)
+        values = (
+            np.ascontiguousarray(np.broadcast_to(value.data, shape)).reshape(-1)[active].astype(np_dtype, copy=False)
+        )
         for region, lanes, offset in self._resolve(flat[active], np_dtype.itemsize, "write"):
             whole = region.bytes[: region.n_bytes // np_dtype.itemsize * np_dtype.itemsize].view(np_dtype)
             index, new = offset // np_dtype.itemsize, values[lanes]
@@ -382,7 +388,9 @@ class MemoryMonitor(TorchDispatchMode):
                 continue
             missing = ~region.initialized[region.elements(tensor)]
             if missing.any():
-                self.report("uninitialized_read", region, f"{name} reads {int(missing.sum())} element(s) that nobody wrote")
+                self.report(
+                    "uninitialized_read", region, f"{name} reads {int(missing.sum())} element(s) that nobody wrote"
+                )
 
     def check_output(self, tensor: torch.Tensor, name: str) -> None:
         """Report elements of an output that nobody wrote."""

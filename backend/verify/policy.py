@@ -111,7 +111,9 @@ class _Walk(ast.NodeVisitor):
     def _import(self, node: ast.AST, module: str, bound: str, member: bool = False) -> None:
         root = module.split(".")[0]
         if root not in ALLOWED_IMPORTS:
-            self.refuse("import", node, f"imports {module}, expected only {', '.join(ALLOWED_IMPORTS[:3])} and the like")
+            self.refuse(
+                "import", node, f"imports {module}, expected only {', '.join(ALLOWED_IMPORTS[:3])} and the like"
+            )
         elif any(module == r or module.startswith(r + ".") for r in _REFUSED_MODULES):
             self.refuse("import", node, f"imports {module}")
         elif module in _REFUSED_DOTTED:
@@ -213,7 +215,10 @@ class _Walk(ast.NodeVisitor):
         if any(k.arg == "metaclass" for k in node.keywords):
             self.refuse("class", node, "uses a metaclass")
         for statement in node.body:
-            if isinstance(statement, ast.FunctionDef) and statement.name in ("__torch_function__", "__torch_dispatch__"):
+            if isinstance(statement, ast.FunctionDef) and statement.name in (
+                "__torch_function__",
+                "__torch_dispatch__",
+            ):
                 self.refuse("class", statement, f"defines {statement.name}: hides what a tensor is")
         self.generic_visit(node)
 

@@ -28,7 +28,6 @@ from ...ir import (
     Unsupported,
     VerifyError,
     builtin_ops,
-    operand_types,
 )
 from ...ir.expr import Pack
 from ...ir.graph import AttrValue
@@ -581,7 +580,7 @@ def instances(
     add("tiles", wide)
     tiles = [c for c in constants if 32 <= c <= 4096 and c & (c - 1) == 0]
     last = {shrinker.sizes.root((i.name, i.type.rank - 1)) for i in static.inputs if i.type.rank > 1}
-    for k, (p, v) in enumerate(free):
+    for p, v in free:
         if p not in last and len(free) > 1:
             continue
         fitting = [c for c in tiles if c < v]

@@ -23,7 +23,7 @@ from torch._subclasses.fake_tensor import (
     FakeTensorMode,
     UnsupportedOperatorException,
 )
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .. import sandbox
 from . import interpreter, memory
@@ -68,7 +68,10 @@ def load_source(source: str, name: str = "candidate") -> types.ModuleType:
 def describe(value: Any) -> dict[str, Any]:
     """Return the shape, dtype, stride and device of an output, or what it is instead of a tensor."""
     if not isinstance(value, torch.Tensor):
-        return {"type": type(value).__name__, "value": value if isinstance(value, (bool, int, float, str)) else repr(value)}
+        return {
+            "type": type(value).__name__,
+            "value": value if isinstance(value, (bool, int, float, str)) else repr(value),
+        }
     return {
         "shape": list(value.shape), "stride": list(value.stride()), "dtype": str(value.dtype).removeprefix("torch."),
         "device": value.device.type,
@@ -76,22 +79,19 @@ def describe(value: Any) -> dict[str, Any]:
 
 
 def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
-    """Run a launcher on fake CUDA tensors of the real sizes; nothing is computed.
+    """Run a launcher on fake tensors of the real sizes, which say that they are on a CUDA device; nothing is computed.
 
     Returns:
         ``launches`` (name, grid, constants) and ``outputs``, or ``error``, or ``skipped`` with the reason.
     """
     recorder = Recorder(execute=False)
     try:
-        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), recorder:
-            fake = [
-                torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES[i["dtype"]], device="cuda") for i in inputs
-            ]
+        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), recorder, PretendCuda():
+            fake = [torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES[i["dtype"]]) for i in inputs]
             out = entry(*fake)
             given = {id(t) for t in fake}
             outputs = [
-                {**describe(o), "is_input": id(o) in given}
-                for o in (out if isinstance(out, (tuple, list)) else (out,))
+                {**describe(o), "is_input": id(o) in given} for o in (out if isinstance(out, (tuple, list)) else (out,))
             ]
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
         return {"skipped": f"cannot be traced without values: {error_text(error)}"}
@@ -177,9 +177,7 @@ class Runner:
             alias = given.get(address, "an earlier call" if address in self._storages else "")
             result.append(alias)
             given.setdefault(address, f"output {i}")
-        self._storages |= {
-            o.untyped_storage().data_ptr() for o in outputs if isinstance(o, torch.Tensor) and o.numel()
-        }
+        self._storages |= {o.untyped_storage().data_ptr() for o in outputs if isinstance(o, torch.Tensor) and o.numel()}
         self._kept.append(outputs)  # so that an address is not given out twice
         return result
 
@@ -316,8 +314,17 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
         channel.send("construct_error", error=error_text(error))
         return
     persistent = {**dict(model.named_parameters()), **dict(model.named_buffers())}
-    parameters = {n for n, _ in model.named_parameters()}
-    runner = Runner(model, str(module.__file__), persistent)
+    specs: dict[str, Any] = {}
+
+    def call(*leaves: Any) -> Any:
+        args, kwargs = tree_unflatten(list(leaves), specs["now"])
+        return model(*args, **kwargs)
+
+    def arguments(index: int) -> list[Any]:
+        leaves, specs["now"] = tree_flatten(_unpickled(request, f"args.{index}"))
+        return leaves
+
+    runner = Runner(call, str(module.__file__), persistent)
 
     def restore() -> None:
         with torch.no_grad():
@@ -325,15 +332,12 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
         torch.manual_seed(h["seed"])
 
     def changed() -> dict[str, torch.Tensor]:
-        now = model.state_dict()
-        return {n: t for n, t in now.items() if n in parameters or n in h["updated"]} if h["updated"] else {
-            n: t for n, t in now.items() if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
+        return {
+            n: t for n, t in model.state_dict().items()
+            if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
         }  # fmt: skip
 
-    _judge_runs(
-        runner, h["runs"], lambda i: list(_unpickled(request, f"args.{i}")), h["names"], channel, h["budget_s"],
-        restore, changed,
-    )  # fmt: skip
+    _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], restore, changed)
 
 
 def handle(request: sandbox.Frame, channel: sandbox.Channel) -> None:
