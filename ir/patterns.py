@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import ChainMap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -207,7 +208,7 @@ class Matcher:
                     yield match, later
             case ex.Sym(name):
                 if not isinstance(operand, tuple) and (operand is not None or name in self.optional):
-                    yield attrs.evolve(match, operands={**match.operands, name: operand}), later
+                    yield Match({**match.operands, name: operand}, match.attributes), later
             case ex.Num(None):
                 if operand is None:
                     yield match, later
@@ -238,6 +239,8 @@ class Matcher:
         self, pattern: ex.Call, node: Node, match: Match, later: tuple[Any, ...], op: OpDef
     ) -> tuple[Match, tuple[Any, ...]] | None:
         """Bind new names in attribute patterns; what must be compared is left for later, when all names are bound."""
+        if not node.attrs:
+            return match, later
         given = dict(pattern.kwargs)
         bound = dict(match.attributes)
         for name, value in node.attrs:
@@ -247,7 +250,7 @@ class Matcher:
                 continue
             if not _bind_attribute(given[name], value, bound):
                 later = (*later, (given[name], value))
-        return attrs.evolve(match, attributes=bound), later
+        return (Match(match.operands, bound), later)
 
     def _environment(self, match: Match, program: Program) -> dict[str, Any]:
         env: dict[str, Any] = dict(match.attributes)
@@ -287,7 +290,7 @@ class Matcher:
             Unsupported: an attribute or a type depends on the values of symbols.
         """
         env = self._environment(match, program)
-        types = dict(program.types)
+        types = ChainMap[str, TensorType]({}, program.types)  # type: ignore[arg-type]
         nodes: list[Node] = []
 
         lets = dict(self.rule.lets)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cache
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import cache, lru_cache
 from pathlib import Path
+from typing import Any
 
 import attrs
 
@@ -324,9 +325,7 @@ def apply_rules(
         The graph without what became unused, and what was applied where, in order.
     """
     ops = builtin_ops() if ops is None else ops
-    by_root: dict[str, list[Matcher]] = {}
-    for matcher in _matchers(tuple(rules), ops, exact_only):
-        by_root.setdefault(matcher.root, []).append(matcher)
+    by_root = _matchers(_Same(tuple(rules)), _Same(ops), exact_only)
     editor = _Editor(graph, ops)
     applied: list[Applied] = []
     queue = deque(editor.nodes)
@@ -345,15 +344,33 @@ def apply_rules(
     return (editor.built() if applied else graph), applied
 
 
-def _matchers(rules: Sequence[Rule], ops: OpSet, exact_only: bool) -> Iterator[Matcher]:
-    for rule in rules:
+@attrs.frozen(eq=False)
+class _Same:
+    """A value as a key that only the same object equals; its own equality would walk all of it."""
+
+    value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+
+@lru_cache(maxsize=8)
+def _matchers(rules: _Same, ops: _Same, exact_only: bool) -> Mapping[str, Sequence[Matcher]]:
+    """Return the matchers by the operator at the root of their patterns."""
+    found: dict[str, list[Matcher]] = {}
+    for rule in rules.value:
         if exact_only and not rule.exact:
             continue
         try:
-            check_rule(rule, ops)
+            check_rule(rule, ops.value)
         except ParseError:  # it speaks of operators that this set has not
             continue
-        yield Matcher(rule, ops)
+        matcher = Matcher(rule, ops.value)
+        found.setdefault(matcher.root, []).append(matcher)
+    return found
 
 
 def simplify(

@@ -91,7 +91,9 @@ _LITERALS = st.one_of(
     st.floats(),
     st.booleans(),
     st.none(),
-    st.text(alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\\n\t'), max_size=6),
+    st.text(
+        alphabet=st.characters(codec="utf-8", exclude_categories=["Cs", "Cc"]) | st.sampled_from('"\\\n\t'), max_size=6
+    ),
 )
 
 
@@ -167,7 +169,9 @@ def _step(draw: Any, b: GraphBuilder, values: list[str]) -> list[str]:
     x = draw(st.sampled_from(values))
     shape = b.types[x].shape
     rank = len(shape)
-    kinds = ["unary", "binary", "literal", "full", "cat"] + (["reduce", "permute", "reshape", "slice", "max"] if rank else [])
+    kinds = ["unary", "binary", "literal", "full", "cat"] + (
+        ["reduce", "permute", "reshape", "slice", "max"] if rank else []
+    )
     kind = draw(st.sampled_from(kinds))
     if kind == "unary":
         return [b.add(draw(st.sampled_from(_UNARY)), x)]
@@ -197,7 +201,9 @@ def _step(draw: Any, b: GraphBuilder, values: list[str]) -> list[str]:
     if not isinstance(size, int) or size == 0:
         return [b.add("abs", x)]
     start = draw(st.integers(0, size - 1))
-    return [b.add("slice", x, axis=axis, start=start, stop=draw(st.integers(start + 1, size)), step=draw(st.integers(1, 2)))]
+    return [
+        b.add("slice", x, axis=axis, start=start, stop=draw(st.integers(start + 1, size)), step=draw(st.integers(1, 2)))
+    ]
 
 
 def _broadcast(a: Sequence[SizeLike], b: Sequence[SizeLike]) -> bool:

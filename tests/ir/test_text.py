@@ -123,7 +123,10 @@ HEAD = "drt 1\ngraph f<B in 5..8>(%x: f32[B, 4]) -> (%y) {\n"
         ("graph f(%x: f32[4]) -> (%x) {\n", "t.drt:2:1: found the end of the file, expected '}' or a value such as %x"),
         ("drt 2\ngraph f() -> () {}", "t.drt:1:5: format version 2, expected 1"),
         ("graph f(%x: f31[4]) -> (%x) {}", "t.drt:1:13: unknown dtype 'f31', expected one of bool, u8"),
-        ("graph f(%x: f32[N]) -> (%x) {}", "t.drt:1: unknown size 'N', expected an integer or a symbol (none is declared)"),
+        (
+            "graph f(%x: f32[N]) -> (%x) {}",
+            "t.drt:1: unknown size 'N', expected an integer or a symbol (none is declared)",
+        ),
         ("graph f(%x: f32[1.5]) -> (%x) {}", "t.drt:1: size 1.5, expected an integer"),
         ("graph f(%x: f32[3 - 4]) -> (%x) {}", "t.drt:1:13: size -1, expected at least 0"),
         ("graph f(%x: f32[4 // 0]) -> (%x) {}", "t.drt:1: a size is divided by zero"),
@@ -131,8 +134,14 @@ HEAD = "drt 1\ngraph f<B in 5..8>(%x: f32[B, 4]) -> (%y) {\n"
         ("graph f<inf in 1..2>() -> () {}", "t.drt:1:9: 'inf' is a literal, expected another name for a symbol"),
         ("graph f<B in 3..2>() -> () {}", "t.drt:1:9: symbol B in 3..2 has no value, expected 2..3"),
         ("graph f<B in 1..2, B in 1..2>() -> () {}", "t.drt: symbol B stands twice, expected once"),
-        (HEAD + "  %y = relu(x) : f32[B, 4]\n}", "t.drt:3: 'x' is no operand, expected a value such as %x, a number or None"),
-        (HEAD + "  %y = clamp(%x) {min = 0, min = 1} : f32[B, 4]\n}", "t.drt:3: attribute min stands twice, expected once"),
+        (
+            HEAD + "  %y = relu(x) : f32[B, 4]\n}",
+            "t.drt:3: 'x' is no operand, expected a value such as %x, a number or None",
+        ),
+        (
+            HEAD + "  %y = clamp(%x) {min = 0, min = 1} : f32[B, 4]\n}",
+            "t.drt:3: attribute min stands twice, expected once",
+        ),
         (HEAD + "  %y = relu(%x)\n}", "t.drt:4:1: found '}', expected ':' or '{'"),
         (HEAD + "  %y = relu(%x) : f32[B, 4] ;\n}", "t.drt:3:29: found ';', expected"),
     ],
@@ -160,7 +169,11 @@ def test_the_caret_stands_below_the_fault() -> None:
         ("  %x = relu(%x) : f32[B, 4]", "ssa", "%x is defined twice"),
         ("  %y, %z = relu(%x) : f32[B, 4], f32[B, 4]", "results", "relu gives 1 results, 2 named with 2 types"),
         ("  %y = relu(%x) : f32[B, 4], f32[B, 4]", "results", "relu gives 1 results, 1 named with 2 types"),
-        ("  %y = softmax(%x) {axis = 2} : f32[B, 4]", "softmax_attribute", "softmax: attribute axis = 2, expected 0..1"),
+        (
+            "  %y = softmax(%x) {axis = 2} : f32[B, 4]",
+            "softmax_attribute",
+            "softmax: attribute axis = 2, expected 0..1",
+        ),
         ("  %y = matmul(%x, %x) : f32[B, B]", "matmul_shape", "matmul: K is B in b[0] but 4 in a[1]"),
         ("  %z = relu(%x) : f32[B, 4]", "ssa", "%y is used before it is defined"),
     ],
@@ -185,9 +198,7 @@ def test_verify_errors(text: str, label: str, message: str) -> None:
     ],
 )
 def test_update_errors(update: str, message: str) -> None:
-    text = (
-        f"graph f<B in 1..8>(%x: f32[B, 4], buffer %m: f32[4]) -> (%y; {update}) {{\n  %y = relu(%x) : f32[B, 4]\n}}"
-    )
+    text = f"graph f<B in 1..8>(%x: f32[B, 4], buffer %m: f32[4]) -> (%y; {update}) {{\n  %y = relu(%x) : f32[B, 4]\n}}"
     with pytest.raises(DrtError, match="t.drt:1: ") as caught:
         parse_graph(text, "t.drt")
     assert message in caught.value.line()
