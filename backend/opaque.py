@@ -43,8 +43,10 @@ def flat(operands: Iterable[Operand]) -> Iterable[Operand]:
 
 
 #: In the JSON arguments of an opaque node ``"$0"`` is operand 0, and an object with one of these keys says what JSON lacks:
-#: a dtype (``f32``), the device of the program, a memory format or layout of torch, a size over the graph's symbols.
-OPAQUE_KEYS = ("$dtype", "$device", "$torch", "$size")
+#: a dtype (``f32``), the device of the program, a memory format or layout of torch, a size over the graph's symbols, or a
+#: complex tensor that the graph holds as a pair of reals in the last axis.  A third item beside args and kwargs says
+#: which results are complex, to be held likewise.
+OPAQUE_KEYS = ("$dtype", "$device", "$torch", "$size", "$complex")
 _SIZE_OPERATORS: dict[type, Callable[[int, int], int]] = {
     ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
@@ -60,12 +62,15 @@ class _OpaqueCall:
         if not re.fullmatch(r"[A-Za-z]\w*(\.\w+){1,2}", self.target):
             raise self.wrong(f"target is '{self.target}', expected namespace.operator.overload")
         try:
-            self.args, self.kwargs = json.loads(str(node.attributes["arguments"]))
-            well_formed = isinstance(self.args, list) and all(k.isidentifier() for k in self.kwargs)
+            self.args, self.kwargs, *rest = json.loads(str(node.attributes["arguments"]))
+            self.complexes: list[bool] = [c == "complex" for c in (rest[0] if rest else [])]
+            well_formed = isinstance(self.args, list) and all(k.isidentifier() for k in self.kwargs) and len(rest) < 2
         except (ValueError, TypeError, AttributeError):
             well_formed = False
         if not well_formed:
             raise self.wrong("arguments are not [list, object] in JSON")
+        if any(self.complexes) and len(self.complexes) != 1:
+            raise self.wrong("one of several results is complex, expected a single result")
 
     def wrong(self, message: str) -> UsageError:
         return UsageError(message, subject="opaque", place=str(self.node.location or ""))
@@ -95,6 +100,7 @@ class _OpaqueCall:
                 "$device": str(text).isidentifier(),
                 "$torch": str(text).isidentifier(),
                 "$size": isinstance(text, str),
+                "$complex": _is_reference(text),
             }
             if known.get(key, False):
                 return key, text
@@ -124,13 +130,16 @@ def opaque_text(node: Node, names: Mapping[str, str], device: str, symbols: Mapp
                 return where or f'torch.device("{value}")'
             if key == "$torch":
                 return f"torch.{value}"
+            if key == "$complex":
+                return f"torch.view_as_complex({operand_text(call.operand(value), names, symbols)}.contiguous())"
             size_value(value, dict.fromkeys(_words(value), 1))
             return size_text(value, symbols)
         return number_text(item)
 
     call.function()
     inside = [*map(text, call.args), *(f"{k}={text(v)}" for k, v in call.kwargs.items())]
-    return f"torch.ops.{call.target}({', '.join(inside)})"
+    line = f"torch.ops.{call.target}({', '.join(inside)})"
+    return f"torch.view_as_real({line}.resolve_conj())" if any(call.complexes) else line
 
 
 def operand_text(operand: Operand, names: Mapping[str, str], symbols: Mapping[str, str]) -> str:
@@ -204,8 +213,11 @@ def run_opaque(
                 return dtypes[text]
             if key == "$device":
                 return torch.device(device or text)
+            if key == "$complex":
+                return torch.view_as_complex(operand(call.operand(text)).contiguous())
             return getattr(torch, text) if key == "$torch" else size_value(text, symbols or {})
         return item
 
     result = function(*map(value, call.args), **{k: value(v) for k, v in call.kwargs.items()})
-    return list(result) if isinstance(result, (tuple, list)) else [result]
+    results = list(result) if isinstance(result, (tuple, list)) else [result]
+    return [torch.view_as_real(r.resolve_conj()) for r in results] if any(call.complexes) else results

@@ -28,10 +28,17 @@ class Extent:
     size: SizeLike
 
 
+@attrs.frozen
+class ComplexPair:
+    """A complex result, which the graph gives as a pair of reals in the last axis of output ``index``."""
+
+    index: int
+
+
 #: A leaf of the arguments: the name of a graph input, or a value that each call must repeat.
 ArgumentLeaf: TypeAlias = Union[str, Baked]
-#: A leaf of the results: the position among the graph's outputs, a value, or a size.
-ResultLeaf: TypeAlias = Union[int, Baked, Extent]
+#: A leaf of the results: the position among the graph's outputs, a complex tensor, a value, or a size.
+ResultLeaf: TypeAlias = Union[int, ComplexPair, Baked, Extent]
 
 
 @attrs.frozen(eq=False)
@@ -43,12 +50,14 @@ class InSpec:
         leaves: one per leaf of that structure.
         paths: one per leaf: Python text in terms of the parameters of ``forward`` (``x``, ``batch['mask']``).
         parameters: the parameters of ``forward`` that the call binds, in order.
+        complexes: the inputs whose arguments are complex.
     """
 
     tree: pytree.TreeSpec
     leaves: tuple[ArgumentLeaf, ...]
     paths: tuple[str, ...]
     parameters: tuple[str, ...]
+    complexes: frozenset[str] = frozenset()
 
     def flatten(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         """Return the tensors of a call in the order of the graph's inputs.
@@ -74,12 +83,17 @@ class InSpec:
             elif not isinstance(value, torch.Tensor):
                 raise UsageError(f"is a {type(value).__name__}, expected a tensor", subject=path)
             else:
-                tensors.append(value)
+                # A complex tensor is a pair of reals in the graph.
+                tensors.append(torch.view_as_real(value.resolve_conj()) if value.is_complex() else value)
         return tensors
 
     def sources(self) -> dict[str, str]:
         """Return graph input -> Python text that reads it from the parameters of ``forward``."""
-        return {leaf: path for leaf, path in zip(self.leaves, self.paths, strict=True) if isinstance(leaf, str)}
+        return {
+            leaf: f"torch.view_as_real({path}.resolve_conj())" if leaf in self.complexes else path
+            for leaf, path in zip(self.leaves, self.paths, strict=True)
+            if isinstance(leaf, str)
+        }
 
     def guards(self) -> dict[str, Any]:
         """Return Python text of an argument -> the value that it must have."""
@@ -108,6 +122,8 @@ class OutSpec:
                 if sizes is None:
                     raise UsageError(f"a result is the size {leaf.size}, expected the values of its symbols")
                 leaves.append(sizes(leaf.size))
+            elif isinstance(leaf, ComplexPair):
+                leaves.append(torch.view_as_complex(outputs[leaf.index].contiguous()))
             else:
                 leaves.append(outputs[leaf])
         return pytree.tree_unflatten(leaves, self.tree)
@@ -128,6 +144,8 @@ class OutSpec:
                 texts.append(repr(leaf.value))
             elif isinstance(leaf, Extent):
                 texts.append(size_source(leaf.size, sizes or {}))
+            elif isinstance(leaf, ComplexPair):
+                texts.append(f"torch.view_as_complex({outputs[leaf.index]}.contiguous())")
             else:
                 texts.append(outputs[leaf])
         return _tree_source(self.tree, iter(texts))

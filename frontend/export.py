@@ -27,7 +27,7 @@ from ..ir import Graph, OpSet, Size, SizeLike, Unsupported, UsageError, VerifyEr
 from ..ir.build import GraphBuilder, clean_name
 from ..ir.graph import Update
 from ..ir.size import substitute
-from .calling import ArgumentLeaf, Baked, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
+from .calling import ArgumentLeaf, Baked, ComplexPair, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
 from .sizes import SymbolTable, range_of
@@ -146,6 +146,8 @@ def _cause(error: BaseException) -> str:
     """Return PyTorch's reason as one line: its first line, and the first violated constraint where it lists them."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else type(error).__name__
+    if "data-dependent" in text:
+        return f"control flow depends on tensor contents ({text.partition(' (')[0]})"
     if text.startswith("Constraints violated"):
         detail = next((line.removeprefix("- ") for line in lines if line.startswith("- ")), "")
         return f"{text.partition('!')[0]}: {detail}"
@@ -253,6 +255,7 @@ def _imported(
     # Names of fx nodes are taken, so that a parameter does not push a value out of its name.
     taken = {n.name for n in program.graph.nodes}
     argument_leaves: list[ArgumentLeaf] = []
+    complexes: set[str] = set()
     given: dict[str, str] = {}  # fx name of a user input -> value name
     for spec in signature.input_specs:
         if spec.kind != InputKind.USER_INPUT:
@@ -263,6 +266,8 @@ def _imported(
             env[node] = value
             given[node.name] = value.name
             argument_leaves.append(value.name)
+            if value.complex:
+                complexes.add(value.name)
         elif isinstance(spec.arg, ConstantArgument):
             env[node] = spec.arg.value
             argument_leaves.append(Baked(spec.arg.value))
@@ -281,7 +286,10 @@ def _imported(
         mutated = any(s.target == spec.target for s in signature.output_specs if s.kind == OutputKind.BUFFER_MUTATION)
         if not node.users and not mutated:
             continue
-        kind = _KINDS[spec.kind]
+        # A complex tensor enters as a pair of reals, which is a tensor of the program's own.
+        kind = "constant" if tensor.is_complex() else _KINDS[spec.kind]
+        if tensor.is_complex() and mutated:
+            raise Unsupported(f"buffer {spec.target} is complex and changes, expected a real one")
         number = None
         if kind == "constant" and tensor.dim() == 0 and tensor.dtype in DTYPE_NAMES:
             number = tensor.item()
@@ -289,7 +297,7 @@ def _imported(
         value = importer.input(node.name if stem in taken else stem, node.meta["val"], kind, spec.target, number)
         env[node] = value
         values[spec.target] = value.name
-        state[spec.target] = tensor.detach()
+        state[spec.target] = torch.view_as_real(tensor.detach()) if tensor.is_complex() else tensor.detach()
     try:
         returned = importer.run(program.graph, env)
     except (Unsupported, UsageError, VerifyError) as error:
@@ -309,6 +317,7 @@ def _imported(
             leaves=tuple(argument_leaves),
             paths=tuple(convention[0]),
             parameters=tuple(convention[1]),
+            complexes=frozenset(complexes),
         ),
         out_spec=OutSpec(program.call_spec.out_spec, tuple(result_leaves)),
         unknown=tuple(Unknown(t, c, r) for t, (c, r) in importer.unknown.items()),
@@ -363,7 +372,7 @@ def _outputs(
     for spec, value in zip(signature.output_specs, returned, strict=True):
         if spec.kind == OutputKind.USER_OUTPUT:
             if isinstance(value, Value):
-                leaves.append(len(outputs))
+                leaves.append(ComplexPair(len(outputs)) if value.complex else len(outputs))
                 outputs.append(value.name)
             elif isinstance(value, Size):
                 leaves.append(Extent(value))

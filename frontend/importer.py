@@ -21,6 +21,7 @@ from ..ir import DTYPES, Literal, OpSet, Size, TensorType, Unsupported, UsageErr
 from ..ir.build import GraphBuilder
 from ..ir.opdef import Location
 from ..ir.typesys import is_float
+from .complexes import parts_dtype, read_call
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
@@ -76,7 +77,13 @@ class Importer:
     # -- values ---------------------------------------------------------------------------------------------------------
 
     def type_of(self, tensor: torch.Tensor) -> TensorType:
-        """Return the IR type of a (fake) tensor; raises Unsupported for a dtype that the IR does not have."""
+        """Return the IR type of a (fake) tensor, of a pair where it is complex.
+
+        Raises:
+            Unsupported: the IR does not have its dtype.
+        """
+        if tensor.is_complex():
+            return TensorType(DTYPE_NAMES[parts_dtype(tensor)], (*self.table.shape(tensor.shape), 2))
         if tensor.dtype not in DTYPE_NAMES:
             known = ", ".join(DTYPES)
             raise Unsupported(f"a value has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
@@ -85,7 +92,7 @@ class Importer:
     def input(self, name: str, tensor: torch.Tensor, kind: str, target: str, number: Any = None) -> Value:
         """Add a graph input for a fake tensor."""
         type = self.type_of(tensor)
-        value = Value(self.builder.input(name, type, kind, target), type, number)
+        value = Value(self.builder.input(name, type, kind, target), type, number, tensor.is_complex())
         self.fakes[value.name] = tensor
         self.fake_mode = self.fake_mode or getattr(tensor, "fake_mode", None)
         return value
@@ -241,6 +248,13 @@ class Importer:
         if not typed:
             return self._opaque(overload, call, fakes, names, "its results have a dtype that the IR does not have")
         self.stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
+        complex_result = any(isinstance(f, torch.Tensor) and f.is_complex() for f in fakes)
+        if complex_result or any(v.complex for v in _values(call.arguments)):
+            if len(fakes) == 1 and expected[0] is not None:
+                result = read_call(self, call, expected[0].shape, complex_result)
+                if result is not None:
+                    return [result]
+            return self._opaque(overload, call, fakes, names, "it computes with complex numbers")
         match, reason = match_call(call, expected, used, self.ops)
         reasons = [reason]
         if match is None and call.target in NORMAL:
@@ -327,6 +341,10 @@ class Importer:
                 inner = next(t for t, c in self.unknown.items() if before.unknown.get(t) != c)
                 before.restore()
                 return f"its decomposition uses {inner}"
+            n_nodes = len(self.builder.nodes) - before.n_nodes
+            if n_nodes > MAX_DECOMPOSITION:
+                before.restore()
+                return f"its decomposition has {n_nodes} nodes, expected at most {MAX_DECOMPOSITION}"
             results = list(returned) if isinstance(returned, (tuple, list)) else [returned]
             for r, want in zip(results, expected, strict=True):
                 if isinstance(r, Value) and want is not None and r.type != want:
@@ -416,21 +434,24 @@ class Importer:
             and call.arguments[defaults[len(args) - 1].name] == call.defaults[defaults[len(args) - 1].name]
         ):
             args.pop()
+        complexes = [isinstance(f, torch.Tensor) and f.is_complex() for f in fakes]
+        arguments = [args, kwargs, ["complex" if c else "" for c in complexes]] if any(complexes) else [args, kwargs]
         count, first = self.unknown.get(call.target, (0, reason))
         self.unknown[call.target] = (count + 1, first)
         made = self.builder.opaque(
-            call.target, operands, types, [args, kwargs], result=names if len(types) > 1 else names[0],
+            call.target, operands, types, arguments, result=names if len(types) > 1 else names[0],
             location=self.location,
         )  # fmt: skip
         results = [made] if isinstance(made, str) else list(made)
-        return [Value(r, t) for r, t in zip(results, types, strict=True)]
+        return [Value(r, t, complex=c) for r, t, c in zip(results, types, complexes, strict=True)]
 
     def _encode(self, value: Any, operands: list[Any], is_dtype: bool) -> Any:
         """Return an argument as JSON; tensors become ``"$0"``, what JSON lacks an object with one key in ``$``."""
         if isinstance(value, Value):
             if value.name not in operands:
                 operands.append(value.name)
-            return f"${operands.index(value.name)}"
+            reference = f"${operands.index(value.name)}"
+            return {"$complex": reference} if value.complex else reference
         if isinstance(value, Literal):
             return value.value
         if isinstance(value, tuple):

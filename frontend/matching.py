@@ -28,11 +28,19 @@ DEFAULT_FLOAT = "f32"
 
 @attrs.frozen
 class Value:
-    """A tensor of the program: its name and type; ``number`` is its content where that is one known number (or size)."""
+    """A tensor of the program.
+
+    Attributes:
+        name: of the value in the graph.
+        type: of the value in the graph.
+        number: its content where that is one known number or size.
+        complex: whether it stands for a complex tensor; the last axis of ``type`` then holds the two parts.
+    """
 
     name: str
     type: TensorType
     number: bool | int | float | Size | None = attrs.field(default=None, eq=False)
+    complex: bool = False
 
 
 #: An argument of an ATen call: a tensor, a number or size, a string (also a dtype's name), None, or a tuple of these.
@@ -355,7 +363,9 @@ class _Matcher:
             return Value("", TensorType(dtype or "i64", ()), operand.value)
         if isinstance(operand, Literal):
             return _fit(operand, dtype)
-        if isinstance(operand, Value) and operand.number is not None and variable in self.op.dtypes:
+        known = isinstance(operand, Value) and not isinstance(operand.number, Size | None)
+        if isinstance(operand, Value) and known and variable in self.op.dtypes:
+            assert isinstance(operand.number, (bool, int, float))
             others = [
                 v
                 for p in self.op.operands

@@ -35,10 +35,11 @@ CHECKS = _overloads(
     """
 ) | {"<built-in function le>", "<built-in function ge>"}
 
-#: Calls that PyTorch has one fast kernel for and decomposes into one node per time step.
+#: Calls that PyTorch has one fast kernel for and decomposes into one node per step of a loop.
 KEPT_WHOLE = _overloads(
     """
     lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data as_strided
+    bucketize.Tensor searchsorted.Tensor
     """
 )
 

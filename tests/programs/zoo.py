@@ -341,6 +341,24 @@ class Dynamic(nn.Module):
         return torch.cat([h, pad], 1).mean(-1), torch.arange(t, device=x.device) + b, x + y, x[:, 1:].reshape(-1, c), t
 
 
+class ComplexRotary(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        angle = torch.outer(torch.arange(6).float(), 1 / 10000 ** (torch.arange(0, 4, 2).float() / 4))
+        self.register_buffer("turns", torch.polar(torch.ones_like(angle), angle), persistent=False)
+
+    def forward(self, x):
+        pairs = torch.view_as_complex(x.float().reshape(*x.shape[:-1], -1, 2))
+        return torch.view_as_real(pairs * self.turns.view(1, 6, 1, 2)).flatten(3).type_as(x)
+
+
+class LongConvolution(nn.Module):
+    def forward(self, x, kernel):
+        n = 2 * x.shape[-1]
+        product = torch.fft.rfft(x, n=n) * torch.fft.rfft(kernel, n=n)
+        return torch.fft.irfft(product, n=n)[..., : x.shape[-1]]
+
+
 PROGRAMS: dict[str, Program] = {
     "mlp": Program(Mlp, lambda: (randn(3, 8),), operators=("linear", "gelu", "softmax")),
     "function": Program(lambda: lambda x, w: F.gelu(x @ w).sum(-1), lambda: (randn(4, 8), randn(8, 8))),
@@ -381,6 +399,11 @@ PROGRAMS: dict[str, Program] = {
     ),
     "random": Program(
         Dropping, lambda: (randn(4, 5),), training=True, opaque=("aten.native_dropout.default", "aten.rand_like.default")
+    ),
+    "complex rotary": Program(ComplexRotary, lambda: (randn(2, 6, 3, 4),), tolerance=1e-6),
+    "long convolution": Program(
+        LongConvolution, lambda: (randn(2, 3, 8), randn(3, 8)),
+        opaque=("aten.fft_rfft.default", "aten.fft_irfft.default"), tolerance=1e-6,
     ),
     "dynamic": Program(
         Dynamic, lambda: (randn(3, 5, 8), randn(3, 5, 8)),
