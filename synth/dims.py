@@ -61,7 +61,7 @@ _ODD = (1, 1, 2, 3, 5, 7, 13, 15, 16, 17, 31, 32, 33, 37, 61, 63, 64, 65, 97, 12
 
 #: The dimension profiles by name.
 PROFILES: dict[str, Profile] = {
-    "small": Profile("small", 24, 2048, max_flops=1e6),
+    "small": Profile("small", 24, 2048),
     "bench": Profile("bench", 4096, 2**26, min_numel=2**20, menu=_POWERS, menu_share=0.5, ones=0.03, max_flops=1e12),
     "edge": Profile("edge", 129, 2**14, menu=_ODD, menu_share=0.95, ones=0.15),
 }

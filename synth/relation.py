@@ -31,6 +31,7 @@ from ..ir import (
     Unsupported,
     UsageError,
     VerifyError,
+    assuming,
     evaluate,
     expand_graph,
     infer,
@@ -39,10 +40,10 @@ from ..ir import (
 from ..ir import expr as ex
 from ..ir.cost import call_work
 from ..ir.infer import infer as infer_call
-from ..ir.opdef import Attribute, Expand, Index, Reduce
+from ..ir.opdef import Attribute, Expand, Index, Reduce, Scalar
 from ..ir.size import compare, symbol, symbols_of
 from ..ir.typesys import is_float
-from .symbolic import Condition, Formula, condition_formula, formula, paths, size_formula, solve
+from .symbolic import Condition, Formula, Solution, condition_formula, formula, paths, size_formula, solve
 
 #: Most elements of a list attribute whose values must be known before shapes are (an order of axes).
 _LIST_CHOICES = 130
@@ -117,7 +118,7 @@ class Template:
         factors: ``(locals, size)``: the product of the locals is the size.
         checks: conditions left.
         at_least_two: products that must be at least 2, so that no reduction is over a single element.
-        flops: work as a formula, or None where it is not known symbolically.
+        names: the number of each symbol, and what the solved ones are, for formulas that are made later.
     """
 
     locals: int
@@ -128,7 +129,9 @@ class Template:
     factors: tuple[tuple[tuple[int, ...], Any], ...]
     checks: tuple[tuple[Formula, tuple[int, ...]], ...]
     at_least_two: tuple[Any, ...]
-    flops: Any
+    names: Mapping[str, int]
+    solution: Solution
+    conditions: tuple[Condition, ...]
 
 
 class Relations:
@@ -153,6 +156,11 @@ class Relations:
         self.list_lengths = tuple(list_lengths)
         self._structures: dict[Any, tuple[Structure, ...]] = {}
         self._templates: dict[Any, tuple[Template, ...]] = {}
+        self._flops: dict[Any, Any] = {}
+        self._signatures: dict[str, tuple[Signature, ...]] = {}
+        self._typed: dict[str, OpDef] = {}
+        self._scalar: dict[str, bool] = {}
+        self._narrow: dict[Any, bool] = {}
         self._extents: dict[Any, tuple[SizeLike, ...]] = {}
 
     # -- signatures -----------------------------------------------------------------------------------------------
@@ -164,17 +172,28 @@ class Relations:
         fixed = [p.dtype for p in (*op.operands, *op.results) if p.dtype in DTYPES]
         if any(d not in self.dtypes for d in fixed):
             return ()
+        kept = self._signatures.get(op.name)
+        if kept is not None:
+            return kept
         spaces = [[d for d in self.dtypes if d in op.dtypes.get(v, DTYPES)] for v in variables]
         spaces += [list(self.dtypes)] * len(attributes)
         found = []
         for choice in itertools.product(*spaces):
             env = dict(zip([*variables, *attributes], choice, strict=True))
             found += self._signatures_at(op, env)
-        return tuple(found)
+        self._signatures[op.name] = tuple(found)
+        return self._signatures[op.name]
+
+    def restore(self, name: str, signatures: tuple[Signature, ...]) -> None:
+        """Take the signatures of an operator as known."""
+        self._signatures[name] = signatures
 
     def _signatures_at(self, op: OpDef, env: Mapping[str, str]) -> list[Signature]:
         groups: dict[Any, list[Structure]] = {}
         for s in self.structures(op, env):
+            # A reduction of one element, whatever the sizes, has no place in a program.
+            if any(isinstance(e, int) and e < 2 for e in self._reduced_extents(op, env, s)):
+                continue
             groups.setdefault((s.ranks, s.results), []).append(s)
         result_dtypes: tuple[str, ...] | None = None
         out = []
@@ -204,13 +223,7 @@ class Relations:
 
     def structures(self, op: OpDef, env: Mapping[str, str]) -> tuple[Structure, ...]:
         """Return every structure of ``op`` whose conditions can hold, for given dtypes."""
-        clauses = [c.expr for c in op.constraints]
-        clauses += [d for p in (*op.operands, *op.results) for d in p.shape]
-        clauses += [e for a in op.attributes for e in (a.lo, a.hi, a.default) if e is not None]
-        mentioned = set().union(*map(ex.names, clauses)) if clauses else set()
-        for let in reversed(op.lets):
-            if let.name in mentioned:
-                mentioned |= ex.names(let.expr)
+        mentioned = _mentioned(op)
         # Operators of one type relation share their structures; dtypes matter where a clause speaks of them.
         spoken = tuple((k, v) for k, v in sorted(env.items()) if k in mentioned)
         key = (
@@ -315,13 +328,20 @@ class Relations:
     def _selects(
         self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: Mapping[str, Any]
     ) -> bool:
-        """Return whether a symbol stands where an integer is needed."""
+        """Return whether a symbol stands where an integer is needed, or is silently taken for no axis."""
         structure = Structure(ranks, tuple(chosen.items()), ())
+        open_names = [k for k, v in chosen.items() if isinstance(v, Symbolic)]
         try:
-            next(paths(lambda: self._call(op, env, structure, 0)[0], runs=1), None)
+            found = next(paths(lambda: self._call(op, env, structure, 0)[0], runs=1), None)
+            spaces = [self._concrete(op, n, chosen[n], ranks) for n in open_names]
+            if found is None or any(not s for s in spaces):
+                return False
+            known = chosen | {n: s[0] for n, s in zip(open_names, spaces, strict=True)}
+            plain = Structure(ranks, tuple(known.items()), ())
+            other = next(paths(lambda: self._call(op, env, plain, 0)[0], runs=3), None)
         except _Selecting:
             return True
-        return False
+        return other is not None and [t.rank for t in other[1].types] != [t.rank for t in found[1].types]
 
     def _concrete(self, op: OpDef, name: str, marker: Symbolic, ranks: tuple[Ranks, ...]) -> list[Any]:
         a = op.attribute(name)
@@ -384,13 +404,20 @@ class Relations:
             if a.name not in given:
                 given[a.name] = _default(a)
         try:
-            return infer_call(op, operands, given), dims, attributes, operands
+            return infer_call(self._typing(op), operands, given), dims, attributes, operands
         except VerifyError as error:
             if "has no value" in error.message:
                 raise _Selecting(error.message) from None
             raise
         except (TypeError, IndexError) as error:
             raise _Selecting(str(error)) from None
+
+    def _typing(self, op: OpDef) -> OpDef:
+        """Return ``op`` without the lets that only its meaning needs; some have no value over symbols."""
+        found = self._typed.get(op.name)
+        if found is None:
+            found = self._typed[op.name] = attrs.evolve(op, lets=tuple(x for x in op.lets if x.name in _mentioned(op)))
+        return found
 
     def _result_types(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[TensorType, ...] | None:
         """Return the types of a structure's results for some sizes, or None where no sizes fit."""
@@ -415,10 +442,28 @@ class Relations:
 
     def templates(self, signature: Signature, s: Structure, ones: int) -> tuple[Template, ...]:
         """Return the templates of a structure with the operand dimensions of ``ones`` equal to 1; often there is one."""
-        key = (signature.op, signature.dtypes, s, ones)
+        # Operators of one type relation share structures; without a reduction inside they share templates too.
+        scalar = self._scalar.get(signature.op)
+        if scalar is None:
+            scalar = self._scalar[signature.op] = isinstance(self.ops[signature.op].body, Scalar)
+        if ones and not self.broadcasts(signature, s):
+            ones = 0
+        key = (s, ones) if scalar else (signature.op, signature.dtypes, s, ones)
         found = self._templates.get(key)
         if found is None:
             found = self._templates[key] = tuple(self._find_templates(signature, s, ones))
+        return found
+
+    def broadcasts(self, signature: Signature, s: Structure) -> bool:
+        """Return whether it makes a difference to a structure that a size is 1, as it does to broadcasting."""
+        key = (signature.op, s.ranks)
+        found = self._narrow.get(key)
+        if found is None:
+            plain = list(self._find_templates(signature, s, 0))
+            n = sum(sum(r) if isinstance(r, tuple) else r or 0 for r in s.ranks)
+            found = self._narrow[key] = any(
+                _pinned(plain, i) != _pinned(list(self._find_templates(signature, s, 1 << i)), None) for i in range(n)
+            )
         return found
 
     def _find_templates(self, signature: Signature, s: Structure, ones: int) -> Iterator[Template]:
@@ -484,7 +529,10 @@ class Relations:
         numbers, used = [], set()
         for n in free:
             if n in weak and n not in shown and n not in factored:
+                own = next(x for e in everything for x in symbols_of(e) if x.name == n)
                 low, high = _bounds(n, solution.checks, names, {*used, *(set(free) - weak), *(shown & set(free))})
+                low += [size_formula(own.lo, names)] if own.lo > -_FAR else []
+                high += [size_formula(own.hi, names)] if own.hi < _FAR else []
                 numbers.append(Number(names[n], tuple(low), tuple(high)))
                 used.add(n)
         at_least_two = []
@@ -504,18 +552,28 @@ class Relations:
             factors=tuple((tuple(names[n] for n in group), dim(rest)) for group, rest in solution.factors),
             checks=tuple(condition_formula(c, names) for c in solution.checks),
             at_least_two=tuple(dict.fromkeys(at_least_two)),
-            flops=self._flops(op, inferred, operands, apply, names),
+            names=names,
+            solution=solution,
+            conditions=conditions,
         )
 
-    def _flops(self, op: OpDef, inferred: Inferred, operands: list[Any], apply: Any, names: Mapping[str, int]) -> Any:
-        """Return the work of one call as a dimension, or None where only a call with known sizes can tell."""
-        if isinstance(op.body, Expand) and op.flops is None:
-            return None
+    def flops(self, signature: Signature, s: Structure, ones: int, template: Template) -> Any:
+        """Return the work of one call as a dimension of the template, or None where only known sizes can tell."""
+        key = (signature.op, signature.dtypes, template)
+        if key not in self._flops:
+            self._flops[key] = self._find_flops(signature, s, ones, template)
+        return self._flops[key]
+
+    def _find_flops(self, signature: Signature, s: Structure, ones: int, t: Template) -> Any:
+        op, env = self.ops[signature.op], dict(signature.dtypes)
+        answers = {(o, a, b): truth for o, a, b, truth in t.conditions}
         try:
-            work = apply(call_work(op, inferred, tuple(operands), self.ops)[0])
-            if isinstance(work, (int, Size)) and all(x.name in names for x in _symbols_in(work)):
-                return (None, work) if isinstance(work, int) else size_formula(work, names)
-        except (DrtError, KeyError, TypeError, ValueError):
+            with assuming(lambda o, a, b: answers.get((o, a, b), True)):
+                inferred, _, _, operands = self._call(op, env, s, ones)
+                work = t.solution.apply(call_work(op, _complete(op, inferred), tuple(operands), self.ops)[0])
+            if isinstance(work, (int, Size)) and all(x.name in t.names for x in _symbols_in(work)):
+                return (None, work) if isinstance(work, int) else size_formula(work, t.names)
+        except (DrtError, _Selecting, KeyError, TypeError, ValueError):
             pass
         return None
 
@@ -534,7 +592,7 @@ class Relations:
     def _find_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
         if isinstance(op.body, (Reduce, Index)):
             first = next(paths(lambda: self._call(op, env, s, 0)), None)
-            return () if first is None else _extents_of(op, first[1][0].env)
+            return () if first is None else _extents_of(op, _complete(op, first[1][0]).env)
         if not isinstance(op.body, Expand):
             return ()
         first = next(paths(lambda: self._call(op, env, s, 0)), None)
@@ -564,9 +622,56 @@ class Relations:
         return tuple(out)
 
 
+def _mentioned(op: OpDef) -> set[str]:
+    """Return the names on which the types of a call depend."""
+    clauses = [c.expr for c in op.constraints]
+    clauses += [d for p in (*op.operands, *op.results) for d in p.shape]
+    clauses += [e for a in op.attributes for e in (a.lo, a.hi, a.default) if e is not None]
+    mentioned = set().union(*map(ex.names, clauses)) if clauses else set()
+    # A domain that depends on sizes ties an attribute to them.
+    mentioned |= {a.name for a in op.attributes for e in (a.lo, a.hi) if e is not None and ex.names(e)}
+    for let in reversed(op.lets):
+        if let.name in mentioned:
+            mentioned |= ex.names(let.expr)
+    return mentioned
+
+
+def _complete(op: OpDef, inferred: Inferred) -> Inferred:
+    """Return ``inferred`` with the lets that :meth:`Relations._typing` left out, where they have a value."""
+    env = dict(inferred.env)
+    for let in op.lets:
+        if let.name not in env:
+            try:
+                env[let.name] = evaluate(let.expr, env)
+            except (DrtError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
+                continue
+    return attrs.evolve(inferred, env=env)
+
+
 @cache
 def _dimension(i: int) -> Size:
     return symbol(f"d{i}", 1, _FAR)
+
+
+def _pinned(templates: Sequence[Template], one: int | None) -> list[Any]:
+    """Return what templates say of the results' shapes, with operand dimension ``one`` put to 1."""
+    out = []
+    for t in templates:
+        names = {n: k for k, n in t.names.items()}
+        slot = t.slots[one] if one is not None else None
+        if slot is not None and type(slot) is not int:
+            return [None]
+
+        def show(d: Any, names: Mapping[int, str] = names, slot: Any = slot) -> Any:
+            if type(d) is int:
+                return 1 if d == slot else names[d]
+            if d[0] is None:
+                return d[1]
+            return None if slot in d[1] else (d[0].text, tuple(names[i] for i in d[1]))
+
+        shapes = [tuple(map(show, shape)) for shape in (*t.results, t.slots)]
+        out.append([shape for shape in shapes if None not in shape] if slot is None else shapes)
+    return out
 
 
 class _Selecting(Exception):

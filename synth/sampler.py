@@ -30,6 +30,7 @@ from ..ir import (
 )
 from ..ir.opdef import Attribute
 from ..ir.typesys import DTYPE_CLASSES, is_float
+from .cache import load_signatures
 from .canonical import canonical_order
 from .dims import PROFILES, Conflict, Plan, Profile, Sizes
 from .ranges import index_operands, limit_of, partial_operands
@@ -160,6 +161,7 @@ class Sampler:
         if relations is None or relations.dtypes != spec.dtypes or relations.max_rank != spec.max_rank:
             relations = Relations(ops, spec.dtypes, spec.max_rank)
         self.relations = relations
+        load_signatures(relations, self.ops.values())
         self.signatures = {n: relations.signatures(op) for n, op in self.ops.items()}
         self.left_out = tuple(n for n, s in self.signatures.items() if not s)
         self.indices = {n: index_operands(op, ops) for n, op in self.ops.items()}
@@ -172,14 +174,11 @@ class Sampler:
         weights = {n: 1.0 for n in self.ops} | dict(spec.weights)
         self.pinned = frozenset(pinned)
         self.skeletons = Skeletons(
-            self._closed_partial(), spec.level, pinned, holes=spec.holes, outputs=spec.outputs, sharing=spec.sharing,
+            self.signatures, spec.level, pinned, holes=spec.holes, outputs=spec.outputs, sharing=spec.sharing,
             weights=weights,
         )  # fmt: skip
         self._operands: dict[int, _Operand] = {}
         self.failures: Counter[str] = Counter()
-
-    def _closed_partial(self) -> dict[str, tuple[Signature, ...]]:
-        return dict(self.signatures)
 
     # -- one program ----------------------------------------------------------------------------------------------
 
@@ -239,7 +238,7 @@ class Sampler:
         values: list[tuple[str, list[int]]] = []  # graph inputs: dtype, classes
         guarded: list[str] = []  # "" or what an input's elements must satisfy
         shapes: list[list[list[int]]] = []  # of each node's results
-        chosen: list[tuple[Structure, Template, list[int]]] = []
+        chosen: list[tuple[Structure, int, Template, list[int]]] = []
         operands: list[list[Any]] = []  # ("n", node, result) | ("i", input) | Literal
         by_type: dict[tuple[str, int], list[int]] = {}
         for w in nodes:
@@ -275,7 +274,7 @@ class Sampler:
                 dims.append(values[-1][1])
             while True:
                 try:
-                    structure, template, results, local = self._impose(signature, sizes, dims, rng)
+                    structure, mask, template, results, local = self._impose(signature, sizes, dims, rng)
                     break
                 except Conflict:
                     # Another use of a value that is used elsewhere may be given up for a fresh input.
@@ -291,7 +290,7 @@ class Sampler:
                     refs[slot] = self._input(sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[slot], rng)
                     dims[slot] = values[-1][1]
             shapes.append(results)
-            chosen.append((structure, template, local))
+            chosen.append((structure, mask, template, local))
             operands.append(refs)
         return self._numbers(nodes, outputs, sizes, values, guarded, shapes, chosen, operands, rng)
 
@@ -310,7 +309,7 @@ class Sampler:
 
     def _impose(
         self, signature: Signature, sizes: Sizes, dims: Sequence[Sequence[int]], rng: random.Random
-    ) -> tuple[Structure, Template, list[list[int]], list[int]]:
+    ) -> tuple[Structure, int, Template, list[list[int]], list[int]]:
         flat = [d for shape in dims for d in shape]
         mask, bit = 0, 1
         for d in flat:
@@ -325,7 +324,7 @@ class Sampler:
             if templates:
                 template = templates[int(rng.random() * len(templates))] if len(templates) > 1 else templates[0]
                 results, local = sizes.apply(template, flat)
-                return structure, template, results, local
+                return structure, mask, template, results, local
         raise Conflict
 
     # -- values ---------------------------------------------------------------------------------------------------
@@ -336,7 +335,7 @@ class Sampler:
         rng: random.Random,
     ) -> Any:  # fmt: skip
         used = sorted({r[1] for refs in operands for r in refs if r.__class__ is tuple and r[0] == "i"})
-        wanted = [local[i] for _, t, local in chosen for i in _attribute_locals(t)]
+        wanted = [local[i] for _, _, t, local in chosen for i in _attribute_locals(t)]
         tensors = [values[i][1] for i in used] + [shape for results in shapes for shape in results]
         plan = Plan(sizes, tensors, wanted, self.spec.profile)
         found = plan.sample(rng, 32)
@@ -353,7 +352,7 @@ class Sampler:
             return None
         attributes = [
             self._attributes(w.choice.signature, s, t, [found[find(x)] for x in local], rng)
-            for w, (s, t, local) in zip(nodes, chosen)
+            for w, (s, _, t, local) in zip(nodes, chosen)
         ]
         return self._emit(nodes, outputs, values, guarded, used, shape_of, results, attributes, operands)
 
@@ -371,13 +370,14 @@ class Sampler:
         if p.max_flops is None and not p.min_flops:
             return True
         total = 0
-        for w, (_, t, local), shapes in zip(nodes, chosen, results):
-            if t.flops is None:  # a composite is at least as large as its results
-                total += sum(_product(s) for s in shapes)
-            elif t.flops[0] is None:
-                total += t.flops[1]
+        for w, (s, ones, t, local), shapes in zip(nodes, chosen, results):
+            flops = self.relations.flops(w.choice.signature, s, ones, t)
+            if flops is None:  # unknown before sizes are; at least each result element is touched
+                total += sum(_product(r) for r in shapes)
+            elif flops[0] is None:
+                total += flops[1]
             else:
-                total += t.flops[0].function(*[found[find(local[i])] for i in t.flops[1]])
+                total += flops[0].function(*[found[find(local[i])] for i in flops[1]])
         return p.min_flops <= total and (p.max_flops is None or total <= p.max_flops)
 
     def _attributes(

@@ -283,8 +283,7 @@ class Skeletons:
             if self.sweeps > 1:
                 self.error = worst
             if level == 1:
-                self.error = float(np.abs(self._marginal(weights[0], start, end) / targets[0] - 1)[targets[0] > 0].max())
-                break
+                self.error = 0.0  # one position is solved by one scaling; the error is measured below
         if self.error > max(tolerance, 1e-5):
             raise Unsatisfiable(
                 f"the wished operator frequencies cannot be had at level {level} (off by {self.error:.1e}), expected other "
@@ -297,7 +296,7 @@ class Skeletons:
             before[t + 1] = self._forward(weights[t], before[t])
         self.marginals = [self._marginal(weights[t], before[t], after[t + 1]) for t in range(level)]
         self.error = max(
-            float(np.abs(m / t - 1)[t > 0].max()) for m, t in zip(self.marginals, targets, strict=True)
+            float(np.abs(m[t > 0] / t[t > 0] - 1).max()) for m, t in zip(self.marginals, targets, strict=True)
         )
         self.targets = targets
         self._weights, self._after = weights, after
