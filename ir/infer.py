@@ -42,6 +42,7 @@ class _Call:
         self.op = op
         self.env: dict[str, Any] = {}
         self.origin: dict[str, str] = {}  # where each dimension and dtype variable was first bound
+        self.ranks: dict[str, int] = {}  # of the operands
         self.guards: list[str] = []
         self.later: list[tuple[ex.Expr, Any, str]] = []  # operand dimensions that are expressions
 
@@ -124,6 +125,7 @@ class _Call:
             raise self.fail("dtype", f"operand {p.name} is the literal {literal}, expected one that fits {dtype}")
 
     def _shape(self, p: Param, shape: Sequence[Any], where: str) -> None:
+        self.ranks[p.name] = len(shape)
         packs = [i for i, d in enumerate(p.shape) if isinstance(d, ex.Pack)]
         n = len(p.shape) - len(packs)
         if len(shape) != n if not packs else len(shape) < n:
@@ -219,7 +221,7 @@ class _Call:
 
     def _domain(self, a: Attribute, value: Any) -> None:
         if a.kind in ("axis", "axes"):
-            n = len(self.env[a.of]) if a.of in self.env else 0
+            n = self.ranks[a.of] if a.of in self.ranks else len(self.env.get(a.of, ()))
             lo, hi = 0, n - 1
         elif a.lo is not None and a.hi is not None:
             lo, hi = evaluate(a.lo, self.env), evaluate(a.hi, self.env)

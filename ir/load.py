@@ -302,7 +302,7 @@ def _check(op: OpDef) -> None:
                              place=str(op.location), subject=op.name)  # fmt: skip
 
     for a in op.attributes:
-        for e in (a.lo, a.hi, a.default):
+        for e in (a.lo, a.hi, a.default, ex.Sym(a.of) if a.of else None):
             need(e, f"attribute {a.name}")
     for let in op.lets:
         need(let.expr, f"let {let.name}")

@@ -208,7 +208,8 @@ class _Editor:
         if not isinstance(top, str) or (made.get(top) or self.types[top]) != wanted:
             return False
         if not new:
-            return top != self.nodes[root].results[0]
+            # What the caller receives is a tensor of its own, not the one that it gave.
+            return top in self.makers or not self.live[self.nodes[root].results[0]]
         dead = self._unused_without(root, {u for n in new for u in n.uses()} | {top})
         before = [self.cost(self.nodes[i]) for i in dead]
         self.types.update(made)

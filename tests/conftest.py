@@ -20,6 +20,7 @@ OPTIONS = {
 def pytest_addoption(parser: pytest.Parser) -> None:
     for name, text in OPTIONS.items():
         parser.addoption(f"--{name}", action="store_true", help=text)
+    parser.addoption("--accept", action="store_true", help="rewrite the expected part of golden tests")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

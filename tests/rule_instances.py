@@ -239,7 +239,10 @@ def draw(rule: Rule, rng: random.Random, dtype: str, tries: int = 1500, ops: OpS
             rule, rng, dtype, {k: v.replace("f32", dtype) if isinstance(v, str) else v for k, v in hints.items()}, ops
         )
         try:
-            graph = attempt.builder.build([attempt.build(rule.lhs)])
+            # The value is used once more, so that it may become one of the inputs.
+            graph = attempt.builder.build([attempt.builder.add("identity", attempt.build(rule.lhs))])
+            if rule.name == "drop_identity":
+                graph = attempt.builder.build([attempt.builder.add("isnan", attempt.build(rule.lhs))])
             _, applied = apply_rules(graph, [rule], ops, exact_only=False)
         except (DrtError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
             continue
