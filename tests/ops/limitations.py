@@ -37,12 +37,14 @@ LIMITATIONS: tuple[Limitation, ...] = (
         "scaled_dot_product_attention", "accepts", "[scaled_dot_product_attention_c",
         "leading axes that broadcast, or none at all, are rare; such a call stays PyTorch's own",
     ),
+    Limitation("prod", "accepts", "[prod_c1]", "PyTorch multiplies along one axis or all; the rest is chance", rare=True),
+    Limitation("smooth_l1_loss", "dtypes", "[smooth_l1_loss_dtype]", "with beta = 0 it is l1_loss, of integers too", rare=True),
     *(
         Limitation(op, "dtypes", f"[{op}_dtype]", "convolutions of integers are rare; such a call stays PyTorch's own")
         for op in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
     ),
     Limitation("upsample_linear", "dtypes", "[upsample_linear_dtype]", "PyTorch rounds images of bytes; they are rare in models"),
-    Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero"),
+    Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),
     Limitation("batch_norm_training", "import", "imported as batch_norm_untracked", _FUSED),
