@@ -1,6 +1,7 @@
 """Ways into the IR."""
 
 from .calling import Baked as Baked
+from .calling import ComplexPair as ComplexPair
 from .calling import Extent as Extent
 from .calling import InSpec as InSpec
 from .calling import OutSpec as OutSpec

@@ -31,7 +31,7 @@ def _overloads(text: str, *, packet_default: str = "default") -> frozenset[str]:
 CHECKS = _overloads(
     """
     _assert_tensor_metadata _assert_scalar _assert_async _assert_async.msg sym_constrain_range
-    sym_constrain_range_for_size _check_is_all_true _print
+    sym_constrain_range_for_size _print
     """
 ) | {"<built-in function le>", "<built-in function ge>"}
 
@@ -457,7 +457,7 @@ def _table() -> dict[str, Rule]:
     put(_broadcast_tensors, "broadcast_tensors")
     put(_einsum, "einsum")
     put(_meshgrid, "meshgrid meshgrid.indexing")
-    put(_constant(0), "zeros zeros_like new_zeros empty new_empty empty_like")
+    put(_constant(0), "zeros zeros_like new_zeros empty.memory_format new_empty empty_like")
     put(_constant(1), "ones ones_like new_ones")
     put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
     put(_arange, "arange arange.start arange.start_step")
@@ -471,7 +471,7 @@ def _table() -> dict[str, Rule]:
     put(
         _pool_stride,
         """max_pool1d max_pool2d max_pool3d avg_pool1d avg_pool2d avg_pool3d max_pool2d_with_indices
-        max_pool3d_with_indices max_pool1d_with_indices lp_pool1d lp_pool2d""",
+        max_pool3d_with_indices max_pool1d_with_indices""",
     )
     put(_convolution_padding, "conv1d.padding conv2d.padding conv3d.padding")
     put(_as_strided, "as_strided")
