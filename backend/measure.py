@@ -257,7 +257,16 @@ class _Subject:
         elif not _same(self.first, self.function(*inputs)):
             suspicious = "its results changed during the measurement"
         return Timing(
-            self.name, median, low, high, self.wall_us, len(self.samples), self.peak_bytes, flags, self.launches, suspicious
+            self.name,
+            median,
+            low,
+            high,
+            self.wall_us,
+            len(self.samples),
+            self.peak_bytes,
+            flags,
+            self.launches,
+            suspicious,
         )
 
 

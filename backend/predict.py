@@ -56,9 +56,7 @@ def _time_us(cost: Cost, graph: Graph, target: Target, precision: str, library: 
     return max(number(cost.bytes) / (target.bandwidth_gbps * 1e3), work_us)
 
 
-def predict_us(
-    graph: Graph, target: Target = H100, precision: str = "strict", *, ops: OpSet | None = None
-) -> float:
+def predict_us(graph: Graph, target: Target = H100, precision: str = "strict", *, ops: OpSet | None = None) -> float:
     """Return the predicted time of ``graph`` as one fused kernel, microseconds, its launch included.
 
     Raises:
