@@ -14,7 +14,7 @@ from . import expr as ex
 from .build import infer_node
 from .errors import Unsupported, VerifyError
 from .evaluate import partial
-from .graph import OPAQUE, Graph, Literal, Node, Operand, Update
+from .graph import OPAQUE, AttrValue, Graph, Literal, Node, Operand, Update
 from .infer import Inferred
 from .load import builtin_ops
 from .opdef import Expand, Index, Opaque, OpDef, OpSet, Scalar
@@ -106,8 +106,10 @@ def round_to(value: float, dtype: str) -> float:
         return math.copysign(math.inf, value)
 
 
-def _element(value: bool | int | float, dtype: str) -> bool | int | float | None:
+def _element(value: AttrValue, dtype: str) -> bool | int | float | None:
     """Return what an element of ``dtype`` holds when ``value`` is put into it; None where that is not certain."""
+    if not isinstance(value, (bool, int, float)):  # a size that depends on symbols
+        return None
     if is_float(dtype):
         return round_to(round_to(float(value), "f32") if dtype in ("f16", "bf16") else float(value), dtype)
     if dtype == "bool":
@@ -216,7 +218,7 @@ class _Folder:
             return node
         if node.op == FULL:
             attributes = node.attributes
-            self._note(node, _element(attributes["value"], node.types[0].dtype))  # type: ignore[arg-type]
+            self._note(node, _element(attributes["value"], node.types[0].dtype))
             return node
         if not any(name in self.numbers for name in node.uses()):
             return node

@@ -54,6 +54,11 @@ HINTS: dict[str, list[dict[str, Any]]] = {
     "attention_added_mask": [{**_ATTENTION, "m": t} for t in ("f32[3, 5]", "f32[2, 1, 5]")],
     "attention_kept_mask": [{**_ATTENTION, "m": "bool[3, 5]"}],
     "attention_filled_mask": [{**_ATTENTION, "m": "bool[3, 5]"}],
+    "attention_grouped": [
+        {"q": "f32[2, 4, 3, 5]", "k": "f32[2, 2, 6, 5]", "v": "f32[2, 2, 6, 5]", "e": (2, 2, 2, 6, 5), "f": (2, 2, 2, 6, 5),
+         "_": (2, 4, 6, 5), "m": m, "c": m is None, "s": 0.5}
+        for m in (None, "f32[3, 6]")
+    ],
     "attention_causal": [{**_ATTENTION, "_": (3, 5), "t": "bool"}],
     "layer_norm_from_variance": [_NORM],
     "layer_norm_weight": [_NORM],
