@@ -7,7 +7,8 @@ strategies that write it differ in how a program walks the columns:
 * ``flat``: no folds; a block of consecutive elements.
 * ``tile``: no folds; a two-dimensional block, where some input is contiguous along another axis than the output.
 * ``rows``: a block holds whole rows; every input is read once.
-* ``loop``: a program walks its rows in chunks, once for each level of folds that depend on each other.
+* ``loop``: a program walks its rows in chunks, once for each level of folds that depend on each other, and every other time
+  backwards: what was read last is what the cache still holds.
 * ``split``: few long rows; each level is a launch of its own whose programs share a row and leave partial results, which
   the next launch combines in a fixed order.
 """
@@ -23,6 +24,7 @@ from ...ir.opdef import Reduce
 from ...ir.typesys import is_float
 from .coords import Space
 from .kernel import Assembly, Launch, Sizes, new_names, product, size_text
+from .pairs import Pair, PairWriter, find_pairs
 from .pull import Coordinates, Program, Pull, Site
 from .writer import LEVELS, TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
 
@@ -31,6 +33,12 @@ IDENTITY = {"sum": "0", "prod": "1", "max": 'float("-inf")', "min": 'float("inf"
             "argmax": 'float("-inf")', "argmin": 'float("inf")'}  # fmt: skip
 
 _INTEGER_ENDS = {"i64": (-(2**63), 2**63 - 1), "i32": (-(2**31), 2**31 - 1), "i8": (-128, 127), "u8": (0, 255)}
+
+#: Names that the loops themselves use.
+_LOCALS = {
+    "row", "col", "start", "back", "first", "last", "piece", "part", "count", "BLOCK_ROWS", "BLOCK_COLS", "CHUNK", "PART",
+    "SPLITS",
+}  # fmt: skip
 
 #: Elements of one row that a block may hold in registers.
 MAX_BLOCK = 65536
@@ -44,13 +52,20 @@ class Domain:
         shape: the shape that rows and columns together index.
         row_axes: axes of ``shape`` that make up the rows, in order; the others are the columns.
         outputs: output name -> "full" or "row".
-        levels: the folds by level: those of one level depend on earlier levels only.
+        levels: the folds by level: those of one level depend on earlier levels, or are the second of a pair.
+        pairs: pairs of folds, of one level each.
     """
 
     shape: tuple[SizeLike, ...]
     row_axes: tuple[int, ...]
     outputs: dict[str, str] = attrs.field(factory=dict)
     levels: tuple[tuple[Site, ...], ...] = ()
+    pairs: tuple[Pair, ...] = ()
+
+    @property
+    def passes(self) -> int:
+        """How often a program that keeps nothing walks the columns."""
+        return len(self.levels) + ("full" in self.outputs.values())
 
     @property
     def rows(self) -> SizeLike:
@@ -174,7 +189,9 @@ def _levelled(program: Program, domain: Domain) -> Domain:
     pull = Pull(program, w, visit)
     for o, kind in domain.outputs.items():
         pull.value(o, output_coordinates(program, domain, space, o, kind, row, column))
-    folded = {site.node.results[0] for site in sites.values()}
+    pairs = find_pairs(program, sites.values())
+    # The second of a pair is folded together with the first.
+    folded = {s.node.results[0] for s in sites.values()} - {p.second.node.results[0] for p in pairs}
     depth: dict[str, int] = {}
     for node in program.graph.nodes:
         below = max((depth.get(v, 0) for v in node.uses()), default=0)
@@ -183,7 +200,7 @@ def _levelled(program: Program, domain: Domain) -> Domain:
     level = {key: depth[site.node.results[0]] - 1 for key, site in sites.items()}
     count = max(level.values(), default=-1) + 1
     levels = tuple(tuple(sites[k] for k, v in level.items() if v == n) for n in range(count))
-    return attrs.evolve(domain, levels=levels)
+    return attrs.evolve(domain, levels=levels, pairs=pairs)
 
 
 def check_site(program: Program, domain: Domain, space: Space, site: Site, row: SizeLike) -> None:
@@ -240,7 +257,7 @@ class LoopWriter:
         self.s = strategy
         self.assembly = assembly
         self.sizes: Sizes = assembly.sizes
-        self.rank = 1 if strategy.block_rows == 1 else 2
+        self.rank = 1 if strategy.block_rows == 1 or domain.rows == 1 else 2
         self.wide = any(
             self.sizes.hint(t.numel) * 1 >= 2**31 for t in program.types.values()
         ) or self.sizes.hint(domain.rows * domain.columns) >= 2**31  # fmt: skip
@@ -253,11 +270,11 @@ class LoopWriter:
             self._write_single()
 
     # -- one kernel ---------------------------------------------------------------------------------------------------
-    def _start(self, grid_axis: int = 0) -> None:
+    def _start(self, grid_axis: int = 0, backwards: bool = False) -> None:
         d, s = self.domain, self.s
         self.space = Space()
         self.w = Writer(self.space, new_names(self.program.graph))
-        self.w.names.taken |= {"row", "col", "start", "BLOCK_ROWS", "BLOCK_COLS", "CHUNK"}
+        self.w.names.taken |= _LOCALS
         self.row: SizeLike = 0
         self.values: dict[tuple[object, ...], Val] = {}
         self.pull = Pull(self.program, self.w, self._fold)
@@ -266,6 +283,8 @@ class LoopWriter:
         if self.has_rows:
             self.row = self.space.axis("row", d.rows)
             pid = f"tl.program_id({grid_axis})" + (".to(tl.int64)" if self.wide else "")
+            if backwards:
+                pid = f"(tl.num_programs({grid_axis}) - 1 - {pid})"
             if self.rank == 1:
                 self.w.lines.append(f"row = {pid}")
             else:
@@ -327,11 +346,11 @@ class LoopWriter:
             return self.values[site.key]
         if self.s.kind != "rows":
             raise Unsupported("a fold before its level")
-        val = self._reduced(site, self._term(site))
+        val = self.reduced(site, self.term(site))
         self.values[site.key] = val
         return val
 
-    def _term(self, site: Site) -> Val:
+    def term(self, site: Site) -> Val:
         """Return the folded term on the current tile, with neutral elements outside the row."""
         v = site.body(self.pull, self.space.unravel(self.column, site.ranges), ())
         v = self._prepared(site, v)
@@ -361,7 +380,7 @@ class LoopWriter:
             return str(lo if "-inf" in text else hi)
         return text
 
-    def _reduced(self, site: Site, terms: Val) -> Val:
+    def reduced(self, site: Site, terms: Val) -> Val:
         """Fold a tile along its columns."""
         axes = terms.axes - {"col"}
         axis = self.rank - 1
@@ -424,25 +443,65 @@ class LoopWriter:
     # -- chunks -------------------------------------------------------------------------------------------------------
     def _passes(self, stop: str) -> None:
         """Walk the columns once for each level, and once more for the outputs that need them."""
-        for level in self.domain.levels:
-            self._chunk_pass(level, "0", stop)
+        for number, level in enumerate(self.domain.levels):
+            self._chunk_pass(level, "0", stop, number)
         if any(k == "full" for k in self.domain.outputs.values()):
-            self.w.open({"col"})
-            lines = self._columns("start + ")
-            self._outputs("full")
-            self.w.close(f"for start in range(0, {stop}, BLOCK_COLS):", lines)
+            self._full_pass("0", stop)
         self._outputs("row")
 
-    def _chunk_pass(self, sites: Sequence[Site], start: str, stop: str) -> list[Val]:
-        """Write one loop over columns ``start..stop`` that folds ``sites``; their values are known afterwards."""
+    def _full_pass(self, start: str, stop: str) -> None:
+        """Write one loop over columns ``start..stop`` that stores the outputs with columns."""
+        number = len(self.domain.levels)
+        self.w.open({"col"})
+        lines = self._columns("start + ")
+        self._set_policy(number)
+        self._outputs("full")
+        self.w.policy = ""
+        self._close_loop(start, stop, lines, backwards=number % 2 == 1)
+
+    def _set_policy(self, number: int) -> None:
+        """Ask the cache to keep what a later pass reads again, and to drop what nobody will."""
+        if self.domain.passes > 1:
+            self.w.policy = "evict_last" if number < self.domain.passes - 1 else "evict_first"
+            numel = self.sizes.hint(self.domain.rows * self.domain.columns)
+            types = self.program.types
+            self.w.streamed = {i.name for i in self.program.graph.inputs if self.sizes.hint(types[i.name].numel) * 4 >= numel}
+
+    def _close_loop(self, start: str, stop: str, head: list[str], backwards: bool) -> None:
+        if not backwards:
+            self.w.close(f"for start in range({start}, {stop}, BLOCK_COLS):", head)
+            return
+        length = stop if start == "0" else f"({stop} - {start})"
+        base = "" if start == "0" else f"{start} + "
+        first = f"start = {base}({length} - 1) // BLOCK_COLS * BLOCK_COLS - back"
+        self.w.close(f"for back in range(0, {length.strip('()') if start != '0' else length}, BLOCK_COLS):", [first, *head])
+
+    def _chunk_pass(
+        self, sites: Sequence[Site], start: str, stop: str, number: int, partial: bool = False
+    ) -> dict[tuple[object, ...], Val]:
+        """Write one loop over columns ``start..stop`` that folds ``sites``; their values are known afterwards.
+
+        Args:
+            sites: the folds of one level.
+            start, stop: text of the columns.
+            number: that of the level.
+            partial: whether other programs have other columns of the row.
+        """
         shape = "[BLOCK_COLS]" if self.rank == 1 else "[BLOCK_ROWS, BLOCK_COLS]"
         outer = self.w.lines
         self.w.open({"col"})
         head = self._columns("start + ")
+        self._set_policy(number)
         finals: list[tuple[Site, Val, Val | None]] = []
         updates: list[str] = []
+        pairs = [PairWriter(self, p) for p in self.domain.pairs if p.first in sites]
+        together = {s.key for p in pairs for s in (p.pair.first, p.pair.second)}
+        for p in pairs:
+            updates += p.begin(shape, outer)
         for site in sites:
-            terms = self._term(site)
+            if site.key in together:
+                continue
+            terms = self.term(site)
             acc = self.w.names.fresh(f"{site.node.results[0]}_acc")
             dtype = TRITON_DTYPES[terms.dtype]
             held = Val(acc, terms.dtype, frozenset({"row", "col"} if self.has_rows else {"col"}))
@@ -472,13 +531,17 @@ class LoopWriter:
             updates.append(f"{acc} = {step}")
             finals.append((site, held, None))
         self.w.lines.extend(updates)
-        self.w.close(f"for start in range({start}, {stop}, BLOCK_COLS):", head)
-        results = []
+        self.w.policy = ""
+        # The first of equal elements wins, and lanes count what they have seen: both need the order.
+        ordered = any(s.combiner in ("argmax", "argmin") for s in sites) or any(p.pair.kind == "square" for p in pairs)
+        self._close_loop(start, stop, head, backwards=number % 2 == 1 and not ordered)
+        for p in pairs:
+            for site, val in zip((p.pair.first, p.pair.second), p.finish(start, stop, partial), strict=True):
+                self.values[site.key] = val
         for site, held, lanes in finals:
-            val = self._reduced(site, held) if lanes is None else self._arg_result(site, held, lanes)
+            val = self.reduced(site, held) if lanes is None else self._arg_result(site, held, lanes)
             self.values[site.key] = val
-            results.append(val)
-        return results
+        return {site.key: self.values[site.key] for site in sites}
 
     def _arg_result(self, site: Site, best: Val, index: Val) -> Val:
         axes = best.axes - {"col"}
@@ -504,25 +567,28 @@ class LoopWriter:
             raise Unsupported("split argmax and prod")
         earlier: list[tuple[Site, str, str]] = []
         chunk = f"triton.cdiv(triton.cdiv({size_text(d.columns)}, {s.splits}), {s.block_columns}) * {s.block_columns}"
+        self.chunk_text = chunk
         full = any(k == "full" for k in d.outputs.values())
         for number, level in enumerate([*d.levels, ()]):
             last = number == len(d.levels)
-            self._start()
+            backwards = number % 2 == 1 and full
+            self._start(backwards=backwards)
             self._combine_partials(earlier)
             if not last or full:
-                pid = "tl.program_id(1)"
+                self.w.lines.append(f"piece = {s.splits - 1} - tl.program_id(1)" if backwards else "piece = tl.program_id(1)")
                 self.constants["BLOCK_COLS"] = str(s.block_columns)
                 self.constants["CHUNK"] = chunk
-                self.w.lines.append(f"first = {pid}{'.to(tl.int64)' if self.wide else ''} * CHUNK")
+                self.w.lines.append(f"first = piece{'.to(tl.int64)' if self.wide else ''} * CHUNK")
                 self.w.lines.append(f"last = tl.minimum(first + CHUNK, {size_text(d.columns)})")
             if not last:
-                results = self._chunk_pass(level, "first", "last")
-                for site, val in zip(level, results, strict=True):
+                results = self._chunk_pass(level, "first", "last", number, partial=True)
+                for site in level:
+                    val = results[site.key]
                     name = self.w.names.fresh(f"{site.node.results[0]}_partial")
                     dtype = val.dtype if val.dtype != "bool" else "i32"
                     held = convert(val, dtype)
                     pointer = self.w.pointer(name)
-                    where = "row * SPLITS + tl.program_id(1)" if self.has_rows else "tl.program_id(1)"
+                    where = "row * SPLITS + piece" if self.has_rows else "piece"
                     mask = f", mask={self.w.masks['row']}" if "row" in self.w.masks else ""
                     self.w.lines.append(f"tl.store({pointer} + {where}, {held.text}{mask})")
                     earlier.append((site, name, dtype))
@@ -532,10 +598,7 @@ class LoopWriter:
                 grid: tuple[str, ...] = (grid_rows, str(s.splits))
             else:
                 if full:
-                    self.w.open({"col"})
-                    lines = self._columns("start + ")
-                    self._outputs("full")
-                    self.w.close("for start in range(first, last, BLOCK_COLS):", lines)
+                    self._full_pass("first", "last")
                     grid = (grid_rows, str(s.splits))
                 else:
                     grid = (grid_rows,)
@@ -556,9 +619,16 @@ class LoopWriter:
         self.constants["SPLITS"] = str(s.splits)
         tail = "[None, :]" if self.rank == 2 else ""
         self.w.lines.append(f"part = tl.arange(0, SPLITS){tail}")
+        parts: dict[tuple[object, ...], Val] = {}
         for site, name, dtype in earlier:
             pointer = self.w.pointer(name)
             where = f"{pointer} + row * SPLITS + part" if self.has_rows else f"{pointer} + part"
             mask = f", mask={self.w.masks['row']}, other=0" if "row" in self.w.masks else ""
             loaded = Val(f"tl.load({where}{mask})", dtype, frozenset({"row", "col"} if self.has_rows else {"col"}))
-            self.values[site.key] = self._reduced(site, self.w.assign("partials", loaded))
+            parts[site.key] = self.w.assign("partials", loaded)
+        pairs = [p for p in self.domain.pairs if p.first.key in parts]
+        for p in pairs:
+            PairWriter(self, p).combine(parts[p.first.key], parts[p.second.key])
+        for site, _, _ in earlier:
+            if site.key not in self.values:
+                self.values[site.key] = self.reduced(site, parts[site.key])

@@ -105,6 +105,9 @@ class Writer:
         self.scopes = [Scope()]
         self.masks: dict[str, str] = {}
         self.pointers: dict[str, str] = {}
+        #: Eviction policy of loads of the tensors in ``streamed``; empty for none.
+        self.policy = ""
+        self.streamed: set[str] = set()
 
     # -- scopes -------------------------------------------------------------------------------------------------------
     def open(self, axes: Iterable[str]) -> None:
@@ -169,7 +172,10 @@ class Writer:
         mask = self.mask(axes, guard)
         where = f"{self.pointer(name)} + {self.space.text(offset, 1)}" if offset != 0 else self.pointer(name)
         other = "0.0" if is_float(dtype) else "0"
-        text = f"tl.load({where}, mask={mask}, other={other})" if mask else f"tl.load({where})"
+        options = f", mask={mask}, other={other}" if mask else ""
+        if self.policy and name in self.streamed:
+            options += f', eviction_policy="{self.policy}"'
+        text = f"tl.load({where}{options})"
         return self.assign(name, Val(text, dtype, axes, zero_outside=bool(mask)))
 
     def store(self, name: str, offset: SizeLike, val: Val, dtype: str) -> None:
