@@ -95,7 +95,7 @@ class _Namer:
                     self.hints[name] = n
 
     def run(self) -> tuple[Graph, Sizes]:
-        for _ in range(2 * len(self.origin) + 2):
+        for _ in range(3 * len(self.origin) + 2):
             try:
                 graph = self._infer()
             except _Restart:
@@ -149,7 +149,10 @@ class _Namer:
 
     def _settle(self, guard: str, node: Node, types: Mapping[str, TensorType]) -> None:
         """Unify or fix the symbols of an undecided rule, and start again."""
-        names = [n for n in dict.fromkeys(re.findall(r"[A-Za-z_]\w*", guard)) if n in self.origin]
+        # The names of the rule stand before "where", the sizes that they have after it, each behind "name =".
+        rule, _, values = guard.partition(" where ")
+        words = re.findall(r"[A-Za-z_]\w*(?! = )(?!\w)", values) if values else re.findall(r"[A-Za-z_]\w*", rule)
+        names = [n for n in dict.fromkeys(words) if n in self.origin]
         if not names:
             return
         equation = re.fullmatch(r"(\w+) == (\w+)", guard)
@@ -159,7 +162,14 @@ class _Namer:
         if "broadcastable(" in guard or "agree(" in guard:
             if self._align([types[o].shape for o in node.uses()], "agree(" in guard):
                 raise _Restart
-        self._fix(Symbol(n) for n in names)
+        # Sizes that an undecided rule names, and that are equal here, are taken for one size.
+        for n in names[1:] if "prod(" not in rule else ():
+            same = next((m for m in names[: names.index(n)] if self.hints[m] == self.hints[n]), None)
+            if same is not None and self._symbol(same) != self._symbol(n):
+                self._unify(same, n)
+                raise _Restart
+        # One more number at a time, last axes first, until the rule is decided.
+        self._fix((Symbol(max(names, key=lambda n: (self.origin[n][1], names.index(n)))),))
         raise _Restart
 
     def _align(self, shapes: Sequence[Sequence[SizeLike]], leading: bool) -> bool:
@@ -171,6 +181,9 @@ class _Namer:
                 x, y = _name(a), _name(b)
                 if x and y and x != y and self.hints[x] == self.hints[y]:
                     self._unify(x, y)
+                    changed = True
+                elif (x or y) and self._hint(a) == self._hint(b) and isinstance(b if x else a, int):
+                    self._fix((Symbol(x or y),))
                     changed = True
         return changed
 

@@ -168,24 +168,25 @@ class TemplateTranslator:
             Unsupported: no family writes the fragment.
         """
         check(fragment, self.ops)
-        best: list[Candidate] | None = None
         reason = Unsupported("no variant")
-        # Named sizes serve every shape; numbers are compiled in only where they spare index arithmetic, last axes first.
+        readings: list[list[Candidate]] = []
         rank = max((i.type.rank for i in fragment.inputs), default=0)
         for last in (*range(rank), None):
             try:
                 typed, sizes = fixed_sizes(fragment) if last is None else named_sizes(fragment, self.ops, last)
-                found = self._candidates(fragment, typed, sizes, n)
+                if last and readings and readings[-1][0].pinned == numbered_axes(typed):
+                    continue
+                readings.append(self._candidates(fragment, typed, sizes, n))
             except Unsupported as error:
                 reason = error
                 continue
-            if best is None or _divisions(found[0].source) < _divisions(best[0].source):
-                best = found
-            if _divisions(best[0].source) == 0:
+            if _divisions(readings[-1][0].source) == 0:
                 break
-        if best is None:
+        if not readings:
             raise reason
-        return best
+        # Named sizes serve every shape; numbers are compiled in only where they spare much index arithmetic.
+        fewest = min(_divisions(found[0].source) for found in readings)
+        return next(found for found in readings if _divisions(found[0].source) <= 2 * fewest)
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
         program = Program(expand_graph(typed, self.ops), self.ops)

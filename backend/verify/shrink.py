@@ -36,6 +36,9 @@ from ...ir.size import substitute, symbols_of
 #: A graph with at most this many elements in every value may be judged at its real sizes where it cannot be shrunk.
 SMALL_ELEMENTS = 65536
 
+#: Elements of a value, and multiplications, above which interpreting even one run takes too long.
+LARGE_ELEMENTS, LARGE_WORK = 2_000_000, 60_000_000
+
 _KEPT = 4  # sizes up to this are structure (channels of an image, a pair, a kernel), not extent
 _PRIMES = [p for p in range(61, 2000) if all(p % q for q in range(2, int(p**0.5) + 1))]
 
@@ -502,6 +505,11 @@ def largest(graph: Graph) -> int:
     return max((int(t.numel) for t in graph.types.values()), default=0)  # type: ignore[arg-type]
 
 
+def _rows(graph: Graph) -> int:
+    """Return the largest number of rows (last axes) of a value."""
+    return max(int(t.numel) // max(1, int(t.shape[-1])) for t in graph.types.values() if t.shape)  # type: ignore[arg-type]
+
+
 def work(graph: Graph) -> int:
     """Return a rough count of the multiplications of a graph: products of contractions, elements of the rest."""
     total = 0
@@ -518,7 +526,10 @@ def work(graph: Graph) -> int:
     return total
 
 
-_ODD = (13, 7, 11, 17, 5, 19, 9, 23)
+_ODD = (13, 7, 5, 11, 3, 17, 9, 19)
+
+#: Elements of the largest value in the first instance, unless pinned sizes make it larger.
+_ODD_ELEMENTS = 24_000
 
 #: One more than a multiple of every usual tile: the remainder that shows a loop or mask that stops one early.
 _WIDE = (129, 65, 33)
@@ -563,18 +574,28 @@ def instances(
         if built is not None and all(built.inputs != f.graph.inputs for f in found):
             found.append(Instance(name, built))
 
-    odd = {p: min(v, _ODD[k % len(_ODD)]) for k, (p, v) in enumerate(free)}
+    # Where other sizes are pinned, the free ones get smaller until a run takes milliseconds.
+    for cycle in (_ODD, (5, 3, 7, 2), (3, 2)):
+        odd = {p: min(v, cycle[k % len(cycle)]) for k, (p, v) in enumerate(free)}
+        trial = shrinker.build(odd)
+        if trial is not None and largest(trial) <= _ODD_ELEMENTS:
+            break
     add("odd", odd)
+    if found and (largest(found[0].graph) > LARGE_ELEMENTS or work(found[0].graph) > LARGE_WORK):
+        raise Unsupported("cannot be judged at small sizes: too many sizes are compiled in", subject="shrink")
     if not found:
         if small:
             return [Instance("real", static)]
         raise Unsupported("cannot be judged at small sizes: no small sizes satisfy its rules", subject="shrink")
     add("tiny", {p: min(v, 2 + k % 2) for k, (p, v) in enumerate(free)})
     wide = dict(odd)
+    # Without products a program takes few rows, and the interpreter takes milliseconds for each program.
+    contracts = work(static) > 4 * largest(static)
+    max_rows = 10_000 if contracts else 40
     for k, (p, v) in enumerate(free):
         for size in _WIDE[k % len(_WIDE) :] + _WIDE[: k % len(_WIDE)]:
             trial = shrinker.build({**wide, p: min(v, size)})
-            if trial is not None and largest(trial) <= 24_000 and work(trial) <= 4_000_000:
+            if trial is not None and largest(trial) <= 24_000 and work(trial) <= 4_000_000 and _rows(trial) <= max_rows:
                 wide[p] = min(v, size)
                 break
     add("tiles", wide)
