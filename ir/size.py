@@ -112,7 +112,9 @@ class Size:
         out = ""
         for monomial, coefficient in self.terms:
             alone = len(monomial) == 1 and (coefficient == 1 or (coefficient == -1 and out != ""))
-            factors = [f"({a})" if isinstance(a, Quotient) and not a.is_call and not alone else str(a) for a in monomial]
+            factors = [
+                f"({a})" if isinstance(a, Quotient) and not a.is_call and not alone else str(a) for a in monomial
+            ]
             if abs(coefficient) != 1 or not factors:
                 factors.insert(0, str(abs(coefficient)))
             text = "*".join(factors)

@@ -9,6 +9,7 @@ list that :meth:`Builder.climb` arranges by the binding strengths of :data:`drt.
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -60,7 +61,7 @@ class FoldHead(tuple[str, Any]):
     """The head of a fold: its combiner and ranges; a prefix of the body."""
 
 
-class Builder:
+class Builder(ABC):
     """Base of the values' builders: one method per rule of the grammar, called with the rule's children.
 
     Attributes:
@@ -101,13 +102,13 @@ class Builder:
         sign, operand = children
         return [sign, *operand] if isinstance(operand, list) else children
 
+    @abstractmethod
     def _prefix(self, sign: Any, value: Any) -> Any:
         """Return the value of a prefix (a token or the head of a fold) and what it applies to."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _infix(self, a: Any, operator: str, b: Any) -> Any:
         """Return the value of an operator between two values."""
-        raise NotImplementedError
 
     def climb(self, items: Sequence[Any]) -> Any:
         """Return the value of a chain, arranged by binding strength.
