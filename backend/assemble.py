@@ -140,6 +140,22 @@ def assemble(graph: Graph, steps: Sequence[Step], host: Host, ops: OpSet, title:
     return text
 
 
+def assemble_function(graph: Graph, steps: Sequence[Step], ops: OpSet, entry: str) -> str:
+    """Return the text of a function from the graph's inputs, in order, to its outputs and the new values of updates.
+
+    It runs the same steps in the same order as the forward pass of :func:`assemble`, and can be judged like a kernel.
+    """
+    kernels = {s.candidate.entry: s.candidate.source for s in steps if s.candidate}
+    names = _Names(_TAKEN | set(kernels) | {entry})
+    parameters = ", ".join(names[i.name] for i in graph.inputs)
+    body = [f"    {line}" for line in _steps(graph, steps, names, ops, keep=_outside(graph))]
+    values = [*graph.outputs, *(u.value for u in graph.updates)]
+    results = [names[o] if isinstance(o, str) else repr(getattr(o, "value", None)) for o in values]
+    returned = results[0] if len(results) == 1 else f"({', '.join(results)})"
+    text = "\n\n\n".join(source.strip() for source in kernels.values())
+    return f"{text}\n\n\ndef {entry}({parameters}):\n" + "\n".join([*body, f"    return {returned}"]) + "\n"
+
+
 def _identifiers(text: str) -> frozenset[str]:
     try:
         tree = ast.parse(f"def f({text}): pass")

@@ -6,8 +6,9 @@ import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import attrs
@@ -41,13 +42,19 @@ class Times:
 
 @attrs.frozen
 class Chosen:
-    """A part of the program with what will run it."""
+    """A part of the program with what will run it.
+
+    Attributes:
+        kernel_values: the values of the fragment that the kernel was written for, in order; this part's own fragment has
+            as many, perhaps under other names.
+    """
 
     part: Part
     step: Step
     verdict: Verdict | None = None
     times: Times = Times()
     reason: str = ""
+    kernel_values: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -58,6 +65,7 @@ class _Answer:
     verdict: Verdict | None
     times: Times
     reason: str
+    values: tuple[str, ...] = ()
 
 
 class Chooser:
@@ -118,9 +126,10 @@ class Chooser:
             if time.monotonic() > self.deadline_s:
                 reason = "the time budget was used up before it"
                 return Chosen(part, Step(part.fragment), None, Times(), reason)
-            self._answers[key] = self._search(part.fragment)
+            answer = self._search(part.fragment)
+            self._answers[key] = attrs.evolve(answer, values=tuple(part.fragment.types))
         a = self._answers[key]
-        return Chosen(part, Step(part.fragment, a.candidate), a.verdict, a.times, a.reason)
+        return Chosen(part, Step(part.fragment, a.candidate), a.verdict, a.times, a.reason, a.values)
 
     def _search(self, fragment: Graph) -> _Answer:
         candidates = self.translator.propose(fragment, self.variants)
@@ -179,11 +188,14 @@ class Chooser:
         if self.time_compiled and time.monotonic() < self.deadline_s:
             torch._dynamo.reset()
             everything["compiled"] = torch.compile(eager)
-        return measure(everything, fragment, precision=self.precision)
+        return measure(everything, fragment, precision=self.precision, target=self.target, ops=self.ops, budget_s=0.5)
 
 
 def _us(timings: dict[str, Timing], name: str) -> float | None:
-    return timings[name].median_us if name in timings else None
+    """Return the median of a timing; None where there is none, or where it is no time of what it should be."""
+    if name not in timings or timings[name].median_us == float("inf"):
+        return None
+    return timings[name].median_us
 
 
 _PREAMBLE = (
@@ -199,11 +211,22 @@ def load_entry(candidate: Candidate) -> Callable[..., Any]:
     folder = Path(tempfile.mkdtemp(prefix="drt_"))
     path = folder / f"{candidate.entry}.py"
     path.write_text(_PREAMBLE + candidate.source)
-    name = f"{folder.name}_{candidate.entry}"
+    entry: Callable[..., Any] = getattr(load_file(path), candidate.entry)
+    return entry
+
+
+def load_file(path: Path) -> ModuleType:
+    """Import a Python file under a name of its own."""
+    name = f"drt_loaded_{path.stem}_{abs(hash(str(path.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
-    entry: Callable[..., Any] = getattr(module, candidate.entry)
-    return entry
+    return module
+
+
+def load_model_new(path: Path, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> torch.nn.Module:
+    """Return ``ModelNew`` of a written file, constructed."""
+    model: torch.nn.Module = load_file(path).ModelNew(*args, **dict(kwargs or {}))
+    return model

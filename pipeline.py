@@ -1,0 +1,315 @@
+"""The whole compile: model -> graph -> rewrites -> fragments -> kernels -> verdicts -> one file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import attrs
+import torch
+
+from .backend.assemble import Step, assemble
+from .backend.candidate import H100, Target
+from .frontend import Imported, LoadedModel, import_module, load_model
+from .host import host_of, in_process_host
+from .ir import OPAQUE, Graph, OpSet, UsageError, load_ops, simplify
+from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
+from .search import A_VIEW, ONCE, Chooser, Chosen, load_model_new, partition
+from .whole import verify_whole
+
+#: ``FragmentRow.writer`` of what PyTorch computes once, from parameters alone.
+ONCE_WRITER = "once"
+
+
+def _silent(stage: str, done: int, total: int, detail: str = "") -> None:
+    return None
+
+
+@attrs.frozen
+class Compiled:
+    """A program that has been cut and given kernels, before it is written anywhere."""
+
+    imported: Imported
+    graph: Graph
+    chosen: tuple[Chosen, ...]
+    target: Target
+    ops: OpSet
+    device: str
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """The steps in running order."""
+        return tuple(c.step for c in self.chosen)
+
+    @property
+    def rows(self) -> tuple[FragmentRow, ...]:
+        """The rows of the report: everything but the steps that cost nothing."""
+        return tuple(row_of(c) for c in self.chosen if c.reason != A_VIEW)
+
+
+def row_of(chosen: Chosen) -> FragmentRow:
+    """Return the report's row of one part."""
+    operators = ", ".join(n.op if n.op != OPAQUE else str(n.attributes["target"]) for n in chosen.part.fragment.nodes)
+    candidate, verdict, times = chosen.step.candidate, chosen.verdict, chosen.times
+    if candidate is None:
+        writer = ONCE_WRITER if chosen.reason == ONCE else PYTORCH
+        verified = ""
+    else:
+        assert verdict is not None
+        writer, verified = candidate.writer, ", ".join(g.gate for g in verdict.gates if g.passed)
+    return FragmentRow(
+        operators=operators,
+        writer=writer,
+        verified=verified,
+        time_us=times.drt_us,
+        time_kind=times.kind,
+        eager_us=times.eager_us,
+        compiled_us=times.compiled_us,
+        reason=chosen.reason,
+        variant=candidate.variant if candidate else "",
+    )
+
+
+def pick_device(wanted: str) -> str:
+    """Return ``cuda`` or ``cpu``; raises UsageError where ``cuda`` is wanted and there is none."""
+    if wanted == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device is available, expected one; use --device cpu", subject="--device cuda")
+    return "cuda" if wanted != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def target_of(device: str) -> Target:
+    """Return the planning figures of the device, or of an H100 where there is none to ask."""
+    if device == "cpu":
+        return H100
+    properties = torch.cuda.get_device_properties(0)
+    shared = getattr(properties, "shared_memory_per_block_optin", H100.shared_bytes)
+    return attrs.evolve(
+        H100,
+        name=properties.name,
+        n_multiprocessors=properties.multi_processor_count,
+        shared_bytes=shared,
+        l2_bytes=getattr(properties, "L2_cache_size", H100.l2_bytes),
+    )
+
+
+def precision_flags(precision: str, device: str) -> dict[str, Any]:
+    """Return the arithmetic flags under which candidates and baselines run, as they are printed."""
+    allowed = precision == "tf32"
+    flags: dict[str, Any] = {
+        "precision": precision,
+        "matmul.allow_tf32": allowed,
+        "cudnn.allow_tf32": allowed,
+        "torch": torch.__version__,
+    }
+    if device == "cuda":
+        flags["cuda"] = torch.version.cuda
+    return flags
+
+
+def build(
+    module: Any,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: CompileOptions,
+    progress: Progress = _silent,
+) -> Compiled:
+    """Import, rewrite, cut and find a kernel for each fragment.
+
+    Raises:
+        UsageError: the model cannot be exported, or an operator file is bad.
+    """
+    device = pick_device(options.device)
+    start_s = time.monotonic()
+    ops = load_ops(*options.ops)
+    progress("export", 0, 1)
+    imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None)
+    progress("export", 1, 1, f"{len(imported.graph.nodes)} operators")
+    progress("rewrite", 0, 1)
+    graph, applied = simplify(imported.graph, ops)
+    progress("rewrite", 1, 1, f"{len(applied)} rewrites")
+    target = target_of(device)
+    deadline_s = start_s + options.budget_s
+    chooser = Chooser(ops, target, options.precision, options.variants, device, deadline_s)
+    progress("cut", 0, 1)
+    parts = partition(graph, ops, chooser.plan, target)
+    progress("cut", 1, 1, f"{len(parts)} fragments")
+    chosen: list[Chosen] = []
+    work = [p for p in parts if p.plan is not None]
+    done = 0
+    for part in parts:
+        if part.plan is not None:
+            progress("kernels", done, len(work), ", ".join(n.op for n in part.fragment.nodes)[:60])
+            done += 1
+        chosen += chooser.choose(part)
+    progress("kernels", len(work), max(len(work), 1))
+    return Compiled(imported, graph, tuple(chosen), target, ops, device)
+
+
+def compile_model(
+    spec: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    options: CompileOptions | None = None,
+    progress: Progress = _silent,
+) -> CompileReport:
+    """Compile a model into one file that defines ``class ModelNew``.
+
+    Args:
+        spec: ``FILE.py`` or ``pkg.mod:factory``; see :func:`drt.frontend.load_model`.
+        output: the file to write; it appears whole or not at all.
+        options: how to compile.
+        progress: told where the work stands.
+
+    Returns:
+        The report; ``report.whole.passed`` says whether the written program was verified.
+
+    Raises:
+        ParseError, UsageError: the model, an operator file or the output path is bad.
+    """
+    options = options or CompileOptions()
+    start_s = time.monotonic()
+    path = Path(output)
+    require_writable(path)
+    progress("load", 0, 1)
+    loaded = load_model(spec)
+    module = loaded.module
+    args, kwargs = _to_device((loaded.example_inputs, dict(loaded.example_kwargs)), pick_device(options.device))
+    if isinstance(module, torch.nn.Module):
+        module.to(pick_device(options.device))
+    progress("load", 1, 1)
+    compiled = build(module, args, kwargs, options, progress)
+    host = host_of(loaded, compiled.imported, compiled.graph)
+    rows = compiled.rows
+    text = assemble(compiled.graph, compiled.steps, host, compiled.ops, _title(loaded), _notes(rows, options))
+    progress("whole", 0, 1)
+    write_whole(path, text)
+    whole, whole_us = verify_whole(compiled, loaded, path, args, kwargs, options)
+    progress("whole", 1, 1)
+    return CompileReport(
+        spec=os.fspath(spec),
+        output=path,
+        device=target_of(compiled.device).name if compiled.device == "cuda" else "cpu (interpreted; times predicted)",
+        precision_flags=precision_flags(options.precision, compiled.device),
+        rows=rows,
+        whole=whole,
+        whole_us=whole_us,
+        elapsed_s=time.monotonic() - start_s,
+    )
+
+
+def compile(
+    module: torch.nn.Module | Callable[..., Any],
+    example_inputs: Sequence[Any],
+    example_kwargs: Mapping[str, Any] | None = None,
+    *,
+    ops: Sequence[str | os.PathLike[str]] = (),
+    precision: str = "strict",
+    budget_s: float = 60.0,
+    variants: int = 4,
+    device: str = "auto",
+    progress: Progress = _silent,
+) -> torch.nn.Module:
+    """Compile a module in this process.
+
+    Args:
+        module: any exportable module, or a function of tensors; its parameters are shared, not copied.
+        example_inputs: positional arguments of one call; their shapes are what is compiled for.
+        example_kwargs: keyword arguments of one call.
+        ops: files with further operator definitions.
+        precision: arithmetic of float32 products: ``strict`` or ``tf32``.
+        budget_s: time that the search may take, seconds.
+        variants: kernels tried for one fragment, at most.
+        device: where kernels are verified and timed: ``auto``, ``cpu`` or ``cuda``.
+        progress: told where the work stands.
+
+    Returns:
+        A module with the original's ``state_dict``, for inference; calls that it was not compiled for run the original.
+        ``compiled.report_rows`` holds the table of fragments, ``compiled.source`` the text of the program.
+
+    Raises:
+        UsageError: the model cannot be exported.
+    """
+    options = CompileOptions(tuple(Path(p) for p in ops), precision, budget_s, variants, device)
+    compiled = build(module, example_inputs, example_kwargs or {}, options, progress)
+    host = in_process_host(module, compiled.imported, compiled.graph)
+    title = f"{type(module).__name__}, compiled by DRT."
+    text = assemble(compiled.graph, compiled.steps, host, compiled.ops, title, _notes(compiled.rows, options))
+    result = _load(text)
+    _share_state(result, module)
+    result.__dict__["original"] = module
+    result.__dict__["report_rows"] = compiled.rows
+    result.__dict__["source"] = text
+    return result
+
+
+def _load(text: str) -> torch.nn.Module:
+    """Build ``ModelNew`` from its text; Triton reads kernels from a file, which therefore stays until the process ends."""
+    path = Path(tempfile.mkdtemp(prefix="drt_")) / "compiled.py"
+    path.write_text(text)
+    return load_model_new(path)
+
+
+def _share_state(result: torch.nn.Module, module: Any) -> None:
+    if not isinstance(module, torch.nn.Module):
+        return
+    for target, parameter in module.named_parameters(remove_duplicate=False):
+        _owner(result, target)._parameters[target.rpartition(".")[2]] = parameter
+    for target, buffer in module.named_buffers(remove_duplicate=False):
+        _owner(result, target)._buffers[target.rpartition(".")[2]] = buffer
+    result.train(module.training)
+
+
+def _owner(module: torch.nn.Module, target: str) -> torch.nn.Module:
+    return module.get_submodule(target.rpartition(".")[0])
+
+
+def _to_device(value: Any, device: str) -> Any:
+    import torch.utils._pytree as pytree
+
+    return pytree.tree_map(lambda v: v.to(device) if isinstance(v, torch.Tensor) else v, value)
+
+
+def _title(loaded: LoadedModel) -> str:
+    return f"{Path(loaded.spec).name if loaded.source_path else loaded.spec}, compiled by DRT."
+
+
+def _notes(rows: Sequence[FragmentRow], options: CompileOptions) -> list[str]:
+    notes = [f"Float32 products: {options.precision}.", "", "Fragments, in running order:"]
+    for row in rows:
+        what = f"{row.writer}, {row.variant}" if row.variant else row.writer
+        notes.append(f"  {row.operators}: {what}{f' ({row.reason})' if row.reason else ''}")
+    return notes
+
+
+def require_writable(path: Path) -> None:
+    """Raise UsageError unless a file can be made at ``path``; leaves nothing behind."""
+    if path.is_dir():
+        raise UsageError("is a folder, expected a file name", place=str(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        os.unlink(name)
+    except OSError as error:
+        raise UsageError(f"cannot be written: {error.strerror or error}", place=str(path)) from None
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write ``text`` to ``path``, all of it or nothing."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(text)
+        umask = os.umask(0)
+        os.umask(umask)
+        os.chmod(name, 0o666 & ~umask)
+        os.replace(name, path)
+    except BaseException:
+        os.unlink(name)
+        raise
+
+
+__all__ = ["Compiled", "build", "compile", "compile_model", "pick_device", "require_writable"]
