@@ -19,9 +19,11 @@ from .relation import Template
 
 #: Values of attributes that nothing bounds.
 _SMALL = (-2, -1, 1, 2, 3)
+#: What is added to the lower bound of an attribute that has no upper one.
+_EXCESS = (0, 0, 0, 0, 0, 0, 0, 1, 1, 2)
 
 
-class Conflict(Exception):
+class ConflictError(Exception):
     """Two dimensions cannot be equal; expected during a search."""
 
 
@@ -80,19 +82,34 @@ class Sizes:
         self.constants = {1: 0}
 
     def new(self, made: Any = None) -> int:
+        """Return a new class, free or defined."""
         n = len(self.parent)
         self.parent.append(n)
         self.made.append(made)
         self.low.append(1)
         return n
 
+    def mark(self) -> tuple[Any, ...]:
+        """Return the present state, for :meth:`undo`."""
+        return (
+            self.parent.copy(), self.made.copy(), self.low.copy(), len(self.checks), len(self.products),
+            self.constants.copy(),
+        )  # fmt: skip
+
+    def undo(self, mark: tuple[Any, ...]) -> None:
+        """Return to a state; it may be returned to once."""
+        self.parent, self.made, self.low, checks, products, self.constants = mark
+        del self.checks[checks:], self.products[products:]
+
     def constant(self, value: int) -> int:
+        """Return the class of a constant."""
         found = self.constants.get(value)
         if found is None:
             found = self.constants[value] = self.new(("c", value))
         return found
 
     def find(self, x: int) -> int:
+        """Return the representative of a class."""
         parent = self.parent
         while parent[x] != x:
             parent[x] = x = parent[parent[x]]
@@ -123,7 +140,7 @@ class Sizes:
         return False
 
     def equate(self, a: int, b: int) -> int:
-        """Make two classes one; raises Conflict where both are defined differently."""
+        """Make two classes one; raises ConflictError where both are defined differently."""
         a, b = self.find(a), self.find(b)
         if a == b:
             return a
@@ -131,16 +148,16 @@ class Sizes:
         if x is not None and y is not None:
             same = x[0] == y[0] == "f" and x[1] is y[1] and all(map(self._same, x[2], y[2]))
             if not same:
-                raise Conflict
+                raise ConflictError
         elif x is None and y is not None:
             a, b = b, a
             x = y
         if x is not None and self.made[b] is None:
             if x[0] == "c":
                 if x[1] < self.low[b]:
-                    raise Conflict
+                    raise ConflictError
             elif self.depends(a, b):
-                raise Conflict
+                raise ConflictError
         self.parent[b] = a
         if self.low[b] > self.low[a]:
             self.low[a] = self.low[b]
@@ -150,11 +167,11 @@ class Sizes:
         return self.find(a) == self.find(b)
 
     def at_least(self, x: int, low: int) -> None:
-        """Bound a class from below; raises Conflict for a smaller constant."""
+        """Bound a class from below; raises ConflictError for a smaller constant."""
         x = self.find(x)
         made = self.made[x]
         if made is not None and made[0] == "c" and made[1] < low:
-            raise Conflict
+            raise ConflictError
         if self.low[x] < low:
             self.low[x] = low
 
@@ -169,7 +186,7 @@ class Sizes:
             The classes of the results' dimensions, and of the template's local variables.
 
         Raises:
-            Conflict: the equations cannot hold.
+            ConflictError: the equations cannot hold.
         """
         local: list[int] = [-1] * t.locals
         later = None
@@ -231,7 +248,7 @@ class Sizes:
         made = self.made[d]
         if made is None:
             if any(self.depends(a, d) for a in args):
-                raise Conflict
+                raise ConflictError
             self.made[d] = ("f", slot[0], args)
         elif not (made[0] == "f" and made[1] is slot[0] and all(map(self._same, made[2], args))):
             # A size that is known already must come out the same; left to chance.
@@ -267,7 +284,7 @@ class Plan:
         profile: laws and bounds.
 
     Raises:
-        Conflict: a definition depends on itself.
+        ConflictError: a definition depends on itself.
     """
 
     def __init__(self, sizes: Sizes, tensors: Sequence[Sequence[int]], wanted: Iterable[int], profile: Profile) -> None:
@@ -285,7 +302,7 @@ class Plan:
             if seen == 2:
                 return
             if seen == 1:
-                raise Conflict
+                raise ConflictError
             state[x] = 1
             m = made[x]
             if m is None:
@@ -326,6 +343,10 @@ class Plan:
             if low > cap:
                 cap = low
             self.law.append((x, low, cap, math.log(low), math.log(cap + 1)))
+        free = set(self.roots) | {x for x, _ in self.constants}
+        self.early = [t for t in self.tensors if len(t) > 1 and free.issuperset(t)]
+        for t in self.early:
+            del self.tensors[t]
         self.steps = [(x, m[0], m, self._compiled(m)) for x, m in self.order]
 
     def _compiled(self, m: Any) -> Any:
@@ -352,6 +373,15 @@ class Plan:
         """Compute the defined classes from the free ones; return whether every bound holds."""
         p, low = self.profile, self.sizes.low
         most = p.max_numel
+        biggest = 0
+        for shape in self.early:
+            n = 1
+            for d in shape:
+                n *= value[d]
+            if n > most:
+                return False
+            if n > biggest:
+                biggest = n
         for x, kind, _, compiled in self.steps:
             if kind == "f":
                 f, args = compiled
@@ -382,7 +412,6 @@ class Plan:
         for f, args in self.products:
             if f(*[value[a] for a in args]) < 2:
                 return False
-        biggest = 0
         for shape in self.tensors:
             n = 1
             for d in shape:
@@ -401,17 +430,18 @@ class Plan:
         for f, args in highs:
             v = f(*[value[a] for a in args])
             hi = v if hi is None or v < hi else hi
+        uniform = rng.random
         if lo is None and hi is None:
-            return rng.choice(_SMALL)
+            return _SMALL[int(uniform() * len(_SMALL))]
+        if hi is None:  # strides and dilations: mostly the least
+            return lo + _EXCESS[int(uniform() * len(_EXCESS))]  # type: ignore[operator]
         if lo is None:
             lo = max(0, hi - 8)
-        if hi is None:
-            hi = lo + 3
         if hi < lo:
             return None
-        if hi - lo > 8 and rng.random() < 0.5:
-            return rng.randint(lo, lo + 4)
-        return rng.randint(lo, hi)
+        if hi - lo > 8 and uniform() < 0.5:
+            hi = lo + 4
+        return lo + int(uniform() * (hi - lo + 1))
 
     def sample(self, rng: random.Random, tries: int) -> list[int] | None:
         """Return the value of every class, or None where ``tries`` draws were all out of bounds."""

@@ -124,7 +124,7 @@ def partial_operands(op: OpDef) -> dict[str, str]:
                     bad.setdefault(name, set()).add(v)
                     continue
                 except (KeyError, TypeError):
-                    return {}
+                    continue  # a function of floats alone
                 # An integer power with a negative exponent has no integer value.
                 if isinstance(value, float) and not isinstance(e, ex.Call) and not float(value).is_integer():
                     bad.setdefault(name, set()).add(v)
@@ -152,6 +152,10 @@ def _integer(e: ex.Expr, env: Mapping[str, Any]) -> Any:
             return -_integer(a, env)
         case ex.Cond(test, a, b):
             return _integer(a if _integer(test, env) else b, env)
+        case ex.Call("is_float", _, ()):
+            return False
+        case ex.Call("is_int", _, ()):
+            return True
         case ex.Call(fn, args, ()) if fn in _INTEGER:
             return _INTEGER[fn](*(_integer(a, env) for a in args))
     raise TypeError(e)

@@ -339,7 +339,7 @@ class Relations:
             known = chosen | {n: s[0] for n, s in zip(open_names, spaces, strict=True)}
             plain = Structure(ranks, tuple(known.items()), ())
             other = next(paths(lambda: self._call(op, env, plain, 0)[0], runs=3), None)
-        except _Selecting:
+        except _SelectingError:
             return True
         return other is not None and [t.rank for t in other[1].types] != [t.rank for t in found[1].types]
 
@@ -407,10 +407,10 @@ class Relations:
             return infer_call(self._typing(op), operands, given), dims, attributes, operands
         except VerifyError as error:
             if "has no value" in error.message:
-                raise _Selecting(error.message) from None
+                raise _SelectingError(error.message) from None
             raise
         except (TypeError, IndexError) as error:
-            raise _Selecting(str(error)) from None
+            raise _SelectingError(str(error)) from None
 
     def _typing(self, op: OpDef) -> OpDef:
         """Return ``op`` without the lets that only its meaning needs; some have no value over symbols."""
@@ -424,7 +424,7 @@ class Relations:
         # Equal sizes fit most structures, and plain integers are fast.
         try:
             return self._call(op, env, s, 0, size=4)[0].types
-        except (VerifyError, Unsupported, _Selecting):
+        except (VerifyError, Unsupported, _SelectingError):
             pass
         found = next(self._runs(op, env, s, runs=3), None)
         return None if found is None else found[1].types
@@ -433,7 +433,7 @@ class Relations:
         def run() -> Inferred:
             try:
                 return self._call(op, env, s, ones)[0]
-            except _Selecting as error:
+            except _SelectingError as error:
                 raise VerifyError(str(error)) from None
 
         return paths(run, runs)
@@ -456,12 +456,14 @@ class Relations:
 
     def broadcasts(self, signature: Signature, s: Structure) -> bool:
         """Return whether it makes a difference to a structure that a size is 1, as it does to broadcasting."""
-        key = (signature.op, s.ranks)
-        found = self._narrow.get(key)
+        found = self._narrow.get(signature.op)
         if found is None:
+            # One structure tells for all: the one whose operands have most axes in common.
+            signature = max(self._signatures[signature.op], key=_common_rank)
+            s = signature.structures[-1]
             plain = list(self._find_templates(signature, s, 0))
             n = sum(sum(r) if isinstance(r, tuple) else r or 0 for r in s.ranks)
-            found = self._narrow[key] = any(
+            found = self._narrow[signature.op] = any(
                 _pinned(plain, i) != _pinned(list(self._find_templates(signature, s, 1 << i)), None) for i in range(n)
             )
         return found
@@ -472,15 +474,14 @@ class Relations:
         def run() -> Any:
             try:
                 return self._call(op, env, s, ones)
-            except _Selecting as error:
+            except _SelectingError as error:
                 raise VerifyError(str(error)) from None
 
-        for n, (conditions, (inferred, dims, attributes, operands)) in enumerate(paths(run)):
+        # The first paths are those whose answers are affirmative; most others only say that an equation does not hold.
+        for conditions, (inferred, dims, attributes, operands) in paths(run, runs=4):
             template = self._solve(op, env, s, conditions, inferred, dims, attributes, operands)
             if template is not None:
                 yield template
-            if n >= 5:
-                return
 
     def _solve(
         self, op: OpDef, env: Mapping[str, str], s: Structure, conditions: tuple[Condition, ...], inferred: Inferred,
@@ -573,7 +574,7 @@ class Relations:
                 work = t.solution.apply(call_work(op, _complete(op, inferred), tuple(operands), self.ops)[0])
             if isinstance(work, (int, Size)) and all(x.name in t.names for x in _symbols_in(work)):
                 return (None, work) if isinstance(work, int) else size_formula(work, t.names)
-        except (DrtError, _Selecting, KeyError, TypeError, ValueError):
+        except (DrtError, _SelectingError, KeyError, TypeError, ValueError):
             pass
         return None
 
@@ -584,7 +585,7 @@ class Relations:
         if found is None:
             try:
                 found = self._find_extents(op, env, s)
-            except (DrtError, _Selecting, KeyError, TypeError, IndexError, ValueError):
+            except (DrtError, _SelectingError, KeyError, TypeError, IndexError, ValueError):
                 found = ()
             self._extents[key] = found
         return found
@@ -653,6 +654,11 @@ def _dimension(i: int) -> Size:
     return symbol(f"d{i}", 1, _FAR)
 
 
+def _common_rank(s: Signature) -> int:
+    ranks = [r for o in s.operands if o is not None for r in ((o[1],) if isinstance(o[0], str) else [x[1] for x in o])]
+    return min(ranks, default=0) * 10 + sum(ranks)
+
+
 def _pinned(templates: Sequence[Template], one: int | None) -> list[Any]:
     """Return what templates say of the results' shapes, with operand dimension ``one`` put to 1."""
     out = []
@@ -674,7 +680,7 @@ def _pinned(templates: Sequence[Template], one: int | None) -> list[Any]:
     return out
 
 
-class _Selecting(Exception):
+class _SelectingError(Exception):
     """A symbol stands where an integer is needed."""
 
 

@@ -28,11 +28,11 @@ from ..ir import (
     builtin_ops,
     print_graph,
 )
-from ..ir.opdef import Attribute
+from ..ir.opdef import Attribute, Scalar
 from ..ir.typesys import DTYPE_CLASSES, is_float
 from .cache import load_signatures
 from .canonical import canonical_order
-from .dims import PROFILES, Conflict, Plan, Profile, Sizes
+from .dims import PROFILES, ConflictError, Plan, Profile, Sizes
 from .ranges import index_operands, limit_of, partial_operands
 from .relation import Relations, Signature, Structure, Template
 from .skeleton import Skeletons, Step, Wired, wire
@@ -123,6 +123,7 @@ class _Operand:
         self.pack: list[bool] = []
         self.literal: list[bool] = []
         self.spans: list[tuple[int, int] | None] = []
+        scalar = isinstance(op.body, Scalar)
         for position, (p, o) in enumerate(zip(op.operands, s.operands, strict=True)):
             start = len(self.names)
             if o is None:
@@ -136,7 +137,7 @@ class _Operand:
             for dtype, rank in items:
                 self.names.append((p.name, position))
                 self.pack.append(any(type(d).__name__ == "Pack" for d in p.shape))
-                self.literal.append(rank == 0 and partner and not p.variadic and dtype != "bool")
+                self.literal.append(scalar and rank == 0 and partner and not p.variadic and dtype != "bool")
             self.spans.append((start, len(self.names)) if p.variadic else (start, -1))
 
 
@@ -170,7 +171,9 @@ class Sampler:
         for n, op in self.ops.items():
             for position, p in enumerate(op.operands):
                 if p.name in self.indices[n]:
-                    pinned.add((n, position))
+                    pinned.add((n, position, ""))
+                if p.name in self.partial[n]:
+                    pinned |= {(n, position, d) for d in DTYPE_CLASSES["int"]}
         weights = {n: 1.0 for n in self.ops} | dict(spec.weights)
         self.pinned = frozenset(pinned)
         self.skeletons = Skeletons(
@@ -192,7 +195,7 @@ class Sampler:
         start, steps = self.skeletons.draw(rng)
         numbers = [s.choice.number for s in steps]
         for attempt in range(24):
-            if attempt >= 2 and attempt % 2 == 0:
+            if attempt >= 8 and attempt % 4 == 0:
                 start, steps = self.skeletons.draw_for(numbers, rng)
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
@@ -200,7 +203,7 @@ class Sampler:
             for _ in range(2):
                 try:
                     built = self._build(nodes, outputs, rng)
-                except Conflict:
+                except ConflictError:
                     self.failures["conflict"] += 1
                     continue
                 if built is None:
@@ -276,7 +279,7 @@ class Sampler:
                 try:
                     structure, mask, template, results, local = self._impose(signature, sizes, dims, rng)
                     break
-                except Conflict:
+                except ConflictError:
                     # Another use of a value that is used elsewhere may be given up for a fresh input.
                     slot = next(
                         (i for i in range(len(refs) - 1, -1, -1)
@@ -318,14 +321,18 @@ class Sampler:
             bit <<= 1
         structures = signature.structures
         # Some structures do not fit the sizes at hand (a reduction of axes of size 1); a few others are tried.
-        for _ in range(4):
+        for _ in range(6):
             structure = structures[int(rng.random() * len(structures))]
             templates = self.relations.templates(signature, structure, mask)
             if templates:
                 template = templates[int(rng.random() * len(templates))] if len(templates) > 1 else templates[0]
-                results, local = sizes.apply(template, flat)
-                return structure, mask, template, results, local
-        raise Conflict
+                mark = sizes.mark()
+                try:
+                    results, local = sizes.apply(template, flat)
+                    return structure, mask, template, results, local
+                except ConflictError:
+                    sizes.undo(mark)
+        raise ConflictError
 
     # -- values ---------------------------------------------------------------------------------------------------
 
@@ -550,6 +557,8 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
         and n not in spec.without
         and op.family not in spec.without
         and (spec.constants or op.operands)
+        # What PyTorch has no call for only serves in the meaning of others.
+        and ("torch" in op.calls or n in spec.ops)
     }
     if not chosen:
         raise UsageError("no operator is left, expected at least one")

@@ -13,7 +13,7 @@ import itertools
 import math
 import random
 from bisect import bisect
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import attrs
@@ -61,7 +61,7 @@ class Skeletons:
     Args:
         signatures: of every operator, by name; the operators are numbered in this order.
         level: number of operators.
-        pinned: ``(operator, operand)``: operands that only graph inputs may fill.
+        pinned: ``(operator, position, dtype)``: operands that only graph inputs may fill, for one dtype or (``""``) all.
         holes: most holes open at once.
         outputs: most graph outputs.
         sharing: weight of each use of a value beyond its first.
@@ -82,7 +82,7 @@ class Skeletons:
         self,
         signatures: Mapping[str, Sequence[Signature]],
         level: int,
-        pinned: Collection[tuple[str, int]] = frozenset(),
+        pinned: Set[tuple[str, int, str]] = frozenset(),
         *,
         holes: int = 3,
         outputs: int = 1,
@@ -111,7 +111,7 @@ class Skeletons:
     # -- the space ------------------------------------------------------------------------------------------------
 
     def _add_operator(
-        self, number: int, signatures: Sequence[Signature], pinned: Collection[tuple[str, int]], opening: float
+        self, number: int, signatures: Sequence[Signature], pinned: Set[tuple[str, int, str]], opening: float
     ) -> None:
         found: list[tuple[float, tuple[Type, tuple[Type, ...]], Choice]] = []
         for s in signatures:
@@ -119,7 +119,7 @@ class Skeletons:
             free: list[int] = []
             for position, o in enumerate(s.operands):
                 for t in () if o is None else (o,) if isinstance(o[0], str) else o:
-                    if (s.op, position) not in pinned:
+                    if not pinned & {(s.op, position, ""), (s.op, position, t[0])}:
                         free.append(len(slots))
                     slots.append(t)
             ranks = [t[1] for t in (*slots, *s.results)]

@@ -1,0 +1,166 @@
+"""What ``drt synth`` and ``drt synth stats`` do, without the parsing of their arguments."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+from ..ir import UsageError
+from .dataset import FORMATS, Source, read, rows, write
+from .dims import PROFILES, Profile
+from .sampler import Sampler, Spec
+from .stats import describe, impossible_edges, possible_edges, uniformity
+
+
+def find_profile(name: str) -> Profile:
+    """Return a named profile, or the one that a JSON file describes with the fields of :class:`Profile`.
+
+    Raises:
+        UsageError: the name is unknown, or the file cannot be read or does not fit.
+    """
+    if name in PROFILES:
+        return PROFILES[name]
+    path = Path(name)
+    if path.suffix != ".json":
+        raise UsageError(f"unknown profile '{name}', expected {', '.join(PROFILES)} or FILE.json")
+    try:
+        fields = json.loads(path.read_text())
+        return Profile(**{"name": path.stem, **{k: tuple(v) if k == "menu" else v for k, v in fields.items()}})
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror or error}", place=name) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UsageError(f"is no profile: {error}", place=name) from None
+
+
+def generate(
+    spec: Spec, n: int, output: Path, format: str, *, seed: int = 0, workers: int = 1, resume: bool = False,
+    source: Source | None = None, progress: bool = True,
+) -> dict[str, Any]:  # fmt: skip
+    """Write ``n`` programs to a file or folder and return the statistics that were printed.
+
+    Args:
+        spec: which programs.
+        n: how many.
+        output: a file for ``parquet`` and ``jsonl``, a folder for ``py`` and ``ir``.
+        format: one of FORMATS.
+        seed: of the stream.
+        workers: processes; the result does not depend on it.
+        resume: go on after the rows that ``output`` holds.
+        source: gives the PyTorch reference of a program.
+        progress: show a bar on standard error where it is a terminal.
+
+    Raises:
+        UsageError: bad options, or a path that cannot be written; nothing is left half written.
+        Unsatisfiable: no such program exists.
+    """
+    if n < 1:
+        raise UsageError(f"{n} programs, expected at least 1")
+    if workers < 1:
+        raise UsageError(f"{workers} workers, expected at least 1")
+    if format not in FORMATS:
+        raise UsageError(f"unknown format '{format}', expected one of {', '.join(FORMATS)}")
+    if format in ("parquet", "jsonl") and output.is_dir():
+        raise UsageError("is a directory, expected a file to write", place=str(output))
+    done: list[dict[str, Any]] = []
+    if resume and output.exists():
+        if format not in ("parquet", "jsonl"):
+            raise UsageError(f"--resume reads parquet and jsonl, not {format}")
+        done = read(output)
+        other = {r["seed"] for r in done} - {seed}
+        if other:
+            raise UsageError(f"was made with seed {min(other)}, expected {seed}", place=str(output))
+    first = max((r["index"] for r in done), default=-1) + 1
+    sampler = Sampler(spec)
+    started = time.monotonic()
+    fresh = rows(
+        spec, n - len(done), seed=seed, start=first, workers=workers, source=source,
+        skip=[r["id"] for r in done], sampler=sampler,
+    )  # fmt: skip
+    made: list[dict[str, Any]] = []
+
+    def all_rows() -> Any:
+        yield from done
+        for r in _with_bar(fresh, n - len(done), progress):
+            made.append({"ops": r["ops"], "ir": r["ir"], "level": r["level"]})
+            yield r
+
+    count = write(output, format, all_rows())
+    seconds = time.monotonic() - started
+    kept = [*done, *made]
+    found = describe(kept)
+    found["coverage"] = coverage(sampler, kept)
+    found["model"] = uniformity(sampler, []).error
+    print(f"{count} programs in {output} ({len(made) / max(seconds, 1e-9):.0f}/s)")
+    show(found)
+    if sampler.left_out:
+        print(f"left out, for their dtypes are not among {', '.join(spec.dtypes)}: {', '.join(sampler.left_out)}")
+    return found
+
+
+def coverage(sampler: Sampler, made: list[dict[str, Any]]) -> dict[str, int]:
+    """Return how many operators and producer-consumer-slot triples could occur and are impossible."""
+    return {
+        "operators": len(sampler.skeletons.names),
+        "possible": len(possible_edges(sampler)),
+        "impossible": len(impossible_edges(sampler)),
+        "programs": len(made),
+    }
+
+
+def _with_bar(fresh: Any, n: int, progress: bool) -> Any:
+    if not (progress and sys.stderr.isatty()):
+        yield from fresh
+        return
+    from rich.console import Console
+    from rich.progress import track
+
+    yield from track(fresh, "programs", total=n, console=Console(stderr=True), transient=True)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print statistics for a person."""
+    least, most = found["frequencies"]
+    print(f"levels      {', '.join(f'{k}: {v}' for k, v in found['levels'].items())}")
+    print(f"operators   {found['operators']} seen, {least} to {most} times each; chi-squared p = {found['p']:.3g}")
+    known = found.get("coverage")
+    if known:
+        print(f"            {known['operators']} in the set; marginals of the exact model off by {found['model']:.1e}")
+        share = found["edges"] / max(known["possible"], 1)
+        print(f"edges       {found['edges']} of {known['possible']} possible triples ({share:.1%})")
+    else:
+        print(f"edges       {found['edges']} different triples of producer, consumer, slot")
+    print(f"sizes       {found['ones']:.1%} are 1, {found['powers']:.1%} larger powers of two")
+    print(f"elements    10 % {found['numel'][0]}, median {found['numel'][1]}, 90 % {found['numel'][2]}")
+    print("histogram   " + ", ".join(f"{k}+: {v}" for k, v in found["dims"].items()))
+
+
+def statistics(path: Path) -> dict[str, Any]:
+    """Print and return the statistics of a data set; raises UsageError where it cannot be read."""
+    found = describe(read(path))
+    show(found)
+    return found
+
+
+def make_spec(
+    level: int, *, profile: str = "small", dtypes: str = "f32,i64,bool", ops: tuple[str, ...] = (),
+    without: tuple[str, ...] = (), outputs: int = 1, max_depth: int | None = None, max_fan_out: int | None = None,
+    min_flops: float = 0, max_flops: float | None = None, max_bytes: int | None = None, max_elements: int | None = None,
+) -> Spec:  # fmt: skip
+    """Return the specification that the command's options say; raises UsageError for an unknown profile."""
+    law = find_profile(profile)
+    law = attrs.evolve(
+        law,
+        min_flops=min_flops or law.min_flops,
+        max_flops=max_flops if max_flops is not None else law.max_flops,
+        max_bytes=max_bytes if max_bytes is not None else law.max_bytes,
+        max_elements=max_elements if max_elements is not None else law.max_elements,
+    )
+    return Spec(
+        level=level, dtypes=tuple(d.strip() for d in dtypes.split(",") if d.strip()), ops=ops, without=without,
+        profile=law, outputs=outputs, max_depth=max_depth, max_fan_out=max_fan_out,
+    )  # fmt: skip
