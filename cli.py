@@ -93,7 +93,7 @@ def _root(
         print(f"drt {__version__}")
         raise typer.Exit()
     if context.invoked_subcommand is None:
-        raise _bad_usage("no command given, expected one of compile, verify, ir, ops; see drt --help")
+        raise _bad_usage("no command given, expected one of compile, verify, ir, ops, synth; see drt --help")
 
 
 @app.command(
@@ -261,6 +261,79 @@ def ops_show(
         hint = f"; near: {', '.join(near)}" if near else ""
         raise _bad_usage(f"no such operator, expected one that `drt ops list` names{hint}", subject=name)
     print(print_op(known[name]), end="")
+
+
+synth_app = typer.Typer(
+    help="Generate programs: valid by construction, operators exactly uniform.", rich_markup_mode="rich"
+)
+app.add_typer(synth_app, name="synth")
+
+
+@synth_app.callback(
+    invoke_without_command=True,
+    epilog=_examples(
+        "drt synth --level 3 -n 10000 -o out.parquet",
+        "drt synth --level 5 -n 100 --profile bench --format py -o programs",
+        "drt synth stats out.parquet",
+        _CODES,
+    ),
+)
+def synth(
+    context: typer.Context,
+    level: Annotated[int, typer.Option(help="Operators in each program, all of them live.")] = 3,
+    count: Annotated[int, typer.Option("-n", "--count", metavar="N", help="How many different programs.")] = 1000,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", metavar="PATH", help="A file, or a folder for py and ir.")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="parquet, jsonl, py or ir; default: by the output's name.")] = "",
+    seed: Annotated[int, typer.Option(help="Of the stream; equal seeds give equal programs on any machine.")] = 0,
+    workers: Annotated[int, typer.Option(help="Processes; they do not change the result.")] = 1,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on after the rows that the output holds.")] = False,
+    profile: Annotated[str, typer.Option(help="Sizes: small, bench, edge, or FILE.json.")] = "small",
+    dtypes: Annotated[str, typer.Option(help="Element types, separated by commas.")] = "f32,i64,bool",
+    use: Annotated[
+        list[str] | None, typer.Option("--use", metavar="NAME", help="Use only these operators or families; repeatable.")
+    ] = None,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="NAME", help="Leave out operators or families; repeatable.")
+    ] = None,
+    outputs: Annotated[int, typer.Option(help="Most results of a program.")] = 1,
+    max_depth: Annotated[int | None, typer.Option(help="Longest chain of operators.")] = None,
+    max_fan_out: Annotated[int | None, typer.Option(help="Most uses of one value.")] = None,
+    min_flops: Annotated[float, typer.Option(help="Least work of a program (FLOPs).")] = 0,
+    max_flops: Annotated[float | None, typer.Option(help="Most work of a program (FLOPs).")] = None,
+    max_bytes: Annotated[int | None, typer.Option(help="Most bytes of inputs and outputs.")] = None,
+    max_elements: Annotated[int | None, typer.Option(help="Most elements of all inputs.")] = None,
+) -> None:
+    """Generate programs and write them with their PyTorch reference."""
+    if context.invoked_subcommand is not None:
+        return
+    from .generate import reference_source
+    from .synth import generate, make_spec
+
+    if output is None:
+        raise _bad_usage("no output given, expected -o PATH")
+    by_name = {".parquet": "parquet", ".jsonl": "jsonl"}
+    spec = make_spec(
+        level, profile=profile, dtypes=dtypes, ops=tuple(use or ()), without=tuple(without or ()), outputs=outputs,
+        max_depth=max_depth, max_fan_out=max_fan_out, min_flops=min_flops, max_flops=max_flops, max_bytes=max_bytes,
+        max_elements=max_elements,
+    )  # fmt: skip
+    generate(
+        spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,
+        source=reference_source,
+    )  # fmt: skip
+
+
+@synth_app.command("stats", epilog=_examples("drt synth stats out.parquet"))
+def synth_stats(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet or .jsonl.")],
+) -> None:
+    """Print statistics of a data set: frequencies, edges, sizes."""
+    from .synth import statistics
+
+    _require_file(file)
+    statistics(file)
 
 
 def _bad_usage(message: str, subject: str = "") -> UsageError:
