@@ -119,29 +119,33 @@ def verify_module(
         randomize_state(model, generator)
         truth = Reference(model, precision, seed % 2**31)
         base: Inputs = (tuple(_to_cpu(example_inputs)), dict(_to_cpu(dict(example_kwargs or {}))))
-        if truth.is_random(*base):
-            docket.add_skip("meaning", "the reference gives different results for the same inputs; call .eval() on it")
-            return docket.verdict()
-        calls = _calls(truth, base, new_inputs, seeds, seed, generator, docket)
-    use_device = device != "cpu" and torch.cuda.is_available()
-    size = _count(base) + _count(list(model.parameters())) + _count(calls[0].result.eager)
-    if use_device and (device == "cuda" or size > INTERPRETED_ELEMENTS):
+        plan = _plan(base, new_inputs, seeds, seed, generator)
+        use_device = device != "cpu" and torch.cuda.is_available()
+        only_device = use_device and (device == "cuda" or not small)
+        calls: list[_Call] = []
+        if not only_device:
+            if truth.is_random(*base):
+                docket.add_skip(
+                    "meaning", "the reference gives different results for the same inputs; call .eval() on it"
+                )
+                return docket.verdict()
+            calls = _calls(truth, plan, docket)
+    init = (tuple(init_args), dict(init_kwargs or {}))
+    if only_device:
         for gate in ("trace", "memory", "meaning"):
             docket.add_skip(gate, "judged on the device")
     else:
-        request = _request(source, entry, model, calls, (tuple(init_args), dict(init_kwargs or {})), timeout_s, seed)
-        reply = interpreter_sandbox().run(request, timeout_s)
+        reply = interpreter_sandbox().run(_request(source, entry, model, calls, init, timeout_s, seed), timeout_s)
         _read(reply, calls, docket, require_kernel)
-    if docket.failure is None:
-        if use_device:
-            from .device import judge_module_on_device
+    if docket.failure is None and use_device:
+        from .device import judge_module_on_device
 
-            judge_module_on_device(
-                source, entry, model, [(c.family, c.args, c.kwargs) for c in calls],
-                (tuple(init_args), dict(init_kwargs or {})), precision, timeout_s, require_kernel, docket,
-            )  # fmt: skip
-        else:
-            docket.add_skip("device", "not asked for" if device == "cpu" else "no CUDA device is available")
+        moved_calls = [(family, *moved(given, family, generator)) for family, given in plan]
+        judge_module_on_device(
+            source, entry, model, moved_calls, init, precision, timeout_s, require_kernel, docket
+        )  # fmt: skip
+    elif docket.failure is None:
+        docket.add_skip("device", "not asked for" if device == "cpu" else "no CUDA device is available")
     on_device = docket.reports.get("device")
     return docket.verdict(("device",) if on_device is not None and on_device.passed else ("meaning",))
 
@@ -282,11 +286,10 @@ def _redrawn(value: Any, generator: torch.Generator) -> Any:
     return tree_map(draw, value)
 
 
-def _calls(
-    truth: Reference, base: Inputs, new_inputs: Callable[[int], Inputs] | None, seeds: int, seed: int,
-    generator: torch.Generator, docket: Docket,
-) -> list[_Call]:  # fmt: skip
-    """Return the calls to compare on: fresh inputs for each seed, then the first set moved."""
+def _plan(
+    base: Inputs, new_inputs: Callable[[int], Inputs] | None, seeds: int, seed: int, generator: torch.Generator
+) -> list[tuple[str, Inputs]]:
+    """Return the calls to compare on: fresh inputs for each seed, then the first set to be moved."""
     sets: list[Inputs] = []
     for k in range(max(1, seeds)):
         if new_inputs is not None:
@@ -294,16 +297,21 @@ def _calls(
             sets.append((tuple(_to_cpu(args)), dict(_to_cpu(kwargs))))
         else:
             sets.append(_redrawn(base, generator) if k else base)
-    plan = [("given", s) for s in sets] + [(m, sets[0]) for m in MOVES if m != "given"]
+    return [("given", s) for s in sets] + [(m, sets[0]) for m in MOVES if m != "given"]
+
+
+def _calls(truth: Reference, plan: Sequence[tuple[str, Inputs]], docket: Docket) -> list[_Call]:
+    """Return the planned calls with the reference's results; those outside what the program takes are left out."""
+    generator = torch.Generator().manual_seed(truth.seed)
     calls: list[_Call] = []
-    for k, (family, (args, kwargs)) in enumerate(plan):
-        args, kwargs = moved((args, kwargs), family, generator)
+    for k, (family, given) in enumerate(plan):
+        args, kwargs = moved(given, family, generator)
         try:
             result = truth.run(args, kwargs)
         except UsageError:
             if k == 0:
                 raise
-            continue  # outside what the program takes
+            continue
         finite = all(bool(t.isfinite().all()) for t in result.truth if t.is_floating_point())
         if family != "given" and not finite:
             continue

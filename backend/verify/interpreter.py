@@ -381,6 +381,21 @@ def _install_language() -> None:
     stock.ASTTransformer.visit_Assign = visit_assign
 
 
+def _install_caches() -> None:
+    """Remember the numpy types of scalar types: the stock function builds its table at each call."""
+    stock_type, known = stock._get_np_dtype, {}
+
+    def get_np_dtype(dtype: Any) -> Any:
+        if type(dtype) is not tl.dtype:
+            return stock_type(dtype)
+        found = known.get(dtype.name)
+        if found is None:
+            found = known[dtype.name] = stock_type(dtype)
+        return found
+
+    stock._get_np_dtype = get_np_dtype
+
+
 _installed = False
 
 
@@ -404,6 +419,7 @@ def install() -> None:
         raise Unsupported(f"triton {triton.__version__} has no {', '.join(missing)}", subject="interpreter")
     if not isinstance(tl.sum, stock.InterpretedFunction):
         raise Unsupported("triton was imported without TRITON_INTERPRET=1", subject="interpreter")
+    _install_caches()
     _install_elementwise()
     _install_dot()
     _install_reductions()

@@ -5,18 +5,14 @@ Nothing is judged here: outputs and observations go to the parent, which alone k
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import time
-import types
 import warnings
 from collections.abc import Callable
 from typing import Any
 
 import torch
-import triton
-import triton.language as tl
 from torch._subclasses.fake_tensor import (
     DataDependentOutputException,
     DynamicOutputShapeException,
@@ -28,54 +24,10 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from .. import sandbox
 from . import interpreter, memory
 from .launches import AtenRecorder, Event, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
+from .loading import describe, error_text, load_source
 
 _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
            "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
-
-
-def error_text(error: BaseException) -> str:
-    """Return the innermost cause of an error as ``Type: message``, one line, with the candidate's line where known."""
-    root: BaseException = error
-    while root.__cause__ is not None:
-        root = root.__cause__
-    line, trace = 0, root.__traceback__
-    while trace is not None:
-        if os.path.basename(trace.tb_frame.f_code.co_filename) == "candidate.py":
-            line = trace.tb_lineno
-        trace = trace.tb_next
-    text = " ".join(f"{type(root).__name__}: {root}".split())
-    return f"{text[:600]}{f' (line {line})' if line else ''}"
-
-
-def load_source(source: str, name: str = "candidate") -> types.ModuleType:
-    """Run ``source`` as a module in whose namespace ``torch``, ``triton``, ``tl`` and ``math`` are bound."""
-    import math
-
-    path = os.path.join(os.getcwd(), f"{name}.py")
-    with open(path, "w") as f:
-        f.write(source)
-    module = types.ModuleType(name)
-    module.__file__ = path
-    module.__dict__.update(torch=torch, triton=triton, tl=tl, math=math)
-    with contextlib.suppress(ImportError):
-        from triton.language.extra import libdevice
-
-        module.__dict__["libdevice"] = libdevice
-    exec(compile(source, path, "exec"), module.__dict__)
-    return module
-
-
-def describe(value: Any) -> dict[str, Any]:
-    """Return the shape, dtype, stride and device of an output, or what it is instead of a tensor."""
-    if not isinstance(value, torch.Tensor):
-        return {
-            "type": type(value).__name__,
-            "value": value if isinstance(value, (bool, int, float, str)) else repr(value),
-        }
-    return {
-        "shape": list(value.shape), "stride": list(value.stride()), "dtype": str(value.dtype).removeprefix("torch."),
-        "device": value.device.type,
-    }  # fmt: skip
 
 
 def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
