@@ -1,0 +1,178 @@
+"""Whole programs: valid, deterministic, round trips, PyTorch shapes, meaning, bad requests."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from drt.backend.oracle import Oracle
+from drt.backend.to_torch import to_callable
+from drt.ir import Unsatisfiable, UsageError, parse_graph, verify_graph
+from drt.synth import PROFILES, Profile, Sampler, Spec, generate, input_specs, rows, stream
+from drt.synth.stats import shapes
+
+OPS = (
+    "relu", "gelu", "add", "mul", "linear", "matmul", "conv2d", "max_pool2d", "softmax", "sum", "mean", "layer_norm",
+    "cat", "reshape", "permute", "slice", "where", "lt", "max_dim", "embedding", "floor_divide", "cast", "expand", "cumsum",
+)  # fmt: skip
+DTYPES = {"f32": torch.float32, "i64": torch.int64, "bool": torch.bool}
+
+
+@pytest.fixture(scope="module")
+def samplers():
+    first = Sampler(Spec(level=1, ops=OPS, max_rank=4))
+    return {n: first if n == 1 else Sampler(Spec(level=n, ops=OPS, max_rank=4), relations=first.relations) for n in (1, 3, 8)}
+
+
+def _inputs(program, generator):
+    out = {}
+    for spec in input_specs(program):
+        shape, dtype = spec["shape"], spec["dtype"]
+        if dtype == "bool":
+            value = torch.rand(shape, generator=generator) < 0.5
+        elif dtype == "i64":
+            value = torch.randint(spec.get("low", 0), spec.get("high", 6), shape, generator=generator)
+        else:
+            value = torch.rand(shape, generator=generator)
+        out[spec["name"]] = value.to(DTYPES[dtype])
+    return out
+
+
+@pytest.mark.parametrize("level", [1, 3, 8])
+def test_programs_are_valid_and_have_the_predicted_types(samplers, level):
+    sampler = samplers[level]
+    for index in range(60):
+        program = sampler.program(index)
+        if program is None:
+            continue
+        graph = program.graph
+        verify_graph(graph)
+        assert len(graph.nodes) == level
+        assert parse_graph(program.text) == graph
+        empty = [torch.empty(i.type.shape, dtype=DTYPES[i.type.dtype], device="meta") for i in graph.inputs]
+        with torch.device("meta"):
+            got = to_callable(graph)(*empty)
+        got = got if isinstance(got, (tuple, list)) else (got,)
+        for value, name in zip(got, graph.outputs, strict=True):
+            assert tuple(value.shape) == graph.types[name].shape
+            assert value.dtype == DTYPES[graph.types[name].dtype]
+
+
+def test_programs_mean_what_the_definitions_say(samplers):
+    oracle = Oracle()
+    generator = torch.Generator().manual_seed(0)
+    for index in range(40):
+        program = samplers[3].program(index, seed=1)
+        if program is None:
+            continue
+        inputs = _inputs(program, generator)
+        got = to_callable(program.graph)(*inputs.values())
+        got = got if isinstance(got, (tuple, list)) else (got,)
+        for value, exact in zip(got, oracle.run(program.graph, inputs), strict=True):
+            assert value.shape == exact.shape
+            close = torch.isclose(value.double(), exact.double(), rtol=1e-3, atol=1e-3, equal_nan=True)
+            assert (~close).double().mean() <= 0.02, program.text
+
+
+def test_a_number_gives_one_program(samplers):
+    again = Sampler(Spec(level=3, ops=OPS, max_rank=4))
+    for index in (5, 0, 17):
+        assert again.program(index, seed=9) == samplers[3].program(index, seed=9)
+    assert samplers[3].program(5, seed=9) != samplers[3].program(6, seed=9)
+
+
+def test_streams_do_not_repeat(samplers):
+    programs = list(stream(samplers[1], 150))
+    assert len({p.key for p in programs}) == 150
+    assert [p.index for p in programs] == sorted(p.index for p in programs)
+
+
+def test_swapped_operands_give_one_key():
+    text = "graph program(%x0: f32[3], %x1: f32[3]) -> (%v0) {{\n  %v0 = {}(%x0, %x1) : f32[3]\n}}"
+    from drt.ir import builtin_ops
+    from drt.synth.canonical import commutes
+
+    parse_graph(text.format("add"))
+    assert commutes(builtin_ops()["add"]) and commutes(builtin_ops()["maximum"])
+    assert not commutes(builtin_ops()["sub"]) and not commutes(builtin_ops()["pow"])
+
+
+def test_no_reduction_is_over_one_element(samplers):
+    for index in range(150):
+        program = samplers[1].program(index)
+        node = program.graph.nodes[0]
+        if node.op in ("softmax", "sum", "mean"):
+            shape = program.graph.inputs[0].type.shape
+            axes = node.attributes.get("axes", (node.attributes.get("axis"),))
+            n = 1
+            for a in axes:
+                n *= shape[a]
+            assert n >= 2
+
+
+def test_profiles_bound_sizes():
+    base = Sampler(Spec(level=2, ops=("relu", "add", "sum"), max_rank=3))
+    for name, profile in PROFILES.items():
+        sampler = Sampler(Spec(level=2, ops=("relu", "add", "sum"), max_rank=3, profile=profile), relations=base.relations)
+        graphs = [p.graph for p in (sampler.program(i) for i in range(40)) if p is not None]
+        most = max(t.numel for g in graphs for t in g.types.values())
+        assert most <= profile.max_numel
+        if name == "bench":
+            assert all(max(t.numel for t in g.types.values()) >= profile.min_numel for g in graphs)
+        assert shapes(graphs).dims
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_rows_do_not_depend_on_workers(workers):
+    spec = Spec(level=2, ops=("relu", "add", "matmul"), max_rank=2)
+    found = [r["id"] for r in rows(spec, 20, seed=4, workers=workers)]
+    assert found == [r["id"] for r in rows(spec, 20, seed=4)]
+
+
+@pytest.mark.parametrize("format", ["jsonl", "parquet", "ir"])
+def test_files(tmp_path, format, capsys):
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    spec = Spec(level=2, ops=("relu", "add", "matmul"), max_rank=2)
+    path = tmp_path / f"out.{format}"
+    generate(spec, 12, path, format, seed=2)
+    assert "12 programs" in capsys.readouterr().out
+    if format == "ir":
+        for f in path.iterdir():
+            verify_graph(parse_graph(f.read_text()))
+        return
+    generate(spec, 30, path, format, seed=2, resume=True)
+    whole = tmp_path / f"whole.{format}"
+    generate(spec, 30, whole, format, seed=2)
+    if format == "jsonl":
+        assert path.read_text() == whole.read_text()
+        assert json.loads(path.read_text().splitlines()[0])["level"] == 2
+
+
+def test_nothing_is_left_of_an_interrupted_run(tmp_path):
+    from drt.synth.dataset import write
+
+    def broken():
+        yield {"id": "a"}
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(tmp_path / "out.jsonl", "jsonl", broken())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        (Spec(level=0), "level 0"),
+        (Spec(ops=("no_such",)), "unknown operator or family 'no_such'"),
+        (Spec(dtypes=("f7",)), "unknown dtype 'f7'"),
+        (Spec(profile=Profile("odd", 8, 4, min_numel=9)), "contradict"),
+        (Spec(level=2, ops=("dot",)), "no program of exactly 2"),
+        (Spec(level=2, max_depth=0), "depth 0"),
+    ],
+)
+def test_impossible_requests(spec, message):
+    with pytest.raises((UsageError, Unsatisfiable), match=message):
+        Sampler(spec)
