@@ -131,7 +131,10 @@ _MISFITS = (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, Over
 
 
 def is_symmetric(op: OpDef) -> bool:
-    """Return whether exchanging the two operands of ``op`` does not change its meaning, as far as its body shows."""
+    """Return whether exchanging the two operands of ``op`` keeps every bit, as far as its body shows.
+
+    Maximum and minimum are not symmetric: of two zeros, the operands' order may decide which is returned.
+    """
     if len(op.operands) != 2 or not isinstance(op.body, Scalar) or any(p.optional for p in op.operands):
         return False
     a, b = op.operands
@@ -146,7 +149,7 @@ def is_symmetric(op: OpDef) -> bool:
         match e:
             case ex.Bin("+" | "*" | "==" | "!=" | "and" | "or", x, y) if ex.to_text(x) > ex.to_text(y):
                 return ex.Bin(e.op, y, x)
-            case ex.Call("max" | "min" | "bit_and" | "bit_or" | "bit_xor", args, ()):
+            case ex.Call("bit_and" | "bit_or" | "bit_xor", args, ()):
                 return ex.Call(e.fn, tuple(sorted(args, key=ex.to_text)))
         return e
 

@@ -213,14 +213,16 @@ def modulo(a: SizeLike, b: SizeLike) -> SizeLike:
 
 def minimum(a: SizeLike, b: SizeLike) -> SizeLike:
     """Return the smaller size."""
-    order = compare("<=", a, b)
-    return _atom("min", *sorted((a, b), key=str)) if order is None else (a if order else b)
+    if compare("<=", a, b):
+        return a
+    return b if compare("<=", b, a) else _atom("min", *sorted((a, b), key=str))
 
 
 def maximum(a: SizeLike, b: SizeLike) -> SizeLike:
     """Return the larger size."""
-    order = compare(">=", a, b)
-    return _atom("max", *sorted((a, b), key=str)) if order is None else (a if order else b)
+    if compare(">=", a, b):
+        return a
+    return b if compare(">=", b, a) else _atom("max", *sorted((a, b), key=str))
 
 
 def _atom(op: str, a: SizeLike, b: SizeLike) -> SizeLike:

@@ -14,6 +14,7 @@ from drt.ir import (
     Graph,
     GraphBuilder,
     TensorType,
+    builtin_ops,
     eliminate_common_subexpressions,
     eliminate_dead_code,
     fold_constants,
@@ -22,6 +23,7 @@ from drt.ir import (
     verify_graph,
 )
 from drt.ir.passes import round_to
+from drt.ir.patterns import is_symmetric
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import graphs
@@ -73,6 +75,13 @@ def test_equal_up_to_the_order_of_a_symmetric_operator() -> None:
     assert [n.operands for n in eliminate_common_subexpressions(both).nodes][1] == ("a", "a")
     other = graph_of("%a = sub(%x, %z) : f32[2, 3]\n%b = sub(%z, %x) : f32[2, 3]\n%y = mul(%a, %b) : f32[2, 3]")
     assert eliminate_common_subexpressions(other) == other
+
+
+def test_which_operators_are_symmetric() -> None:
+    found = {name for name, op in builtin_ops().items() if is_symmetric(op)}
+    assert found >= {"add", "mul", "eq", "ne", "logical_and", "logical_or", "logical_xor", "bitwise_and", "bitwise_xor"}
+    # Of two zeros, the order of the operands decides which is the larger.
+    assert not found & {"sub", "div", "pow", "lt", "ge", "maximum", "minimum", "matmul", "outer"}
 
 
 def test_numbers_of_different_kinds_are_different() -> None:

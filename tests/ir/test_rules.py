@@ -265,9 +265,9 @@ def test_rules_that_undo_each_other_end() -> None:
     rules = parse_rules("rewrite there : add(x, y) => sub(x, neg(y)) rewrite back : sub(x, neg(y)) => add(x, y)")
     graph = graph_of("%y = add(%x, %z) : f32[4, 6]", "%y")
     verify_graph(apply_rules(graph, rules)[0])
-    swap = parse_rules("rewrite swap : maximum(x, y) => maximum(y, x)")
+    swap = parse_rules("rewrite swap : maximum(x, y) => maximum(y, x) approximate")
     graph = graph_of("%y = maximum(%x, %z) : f32[4, 6]", "%y")
-    after, applied = apply_rules(graph, swap)
+    after, applied = apply_rules(graph, swap, exact_only=False)
     assert len(applied) < 100
     verify_graph(after)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 from drt.ir import Size, symbol
-from drt.ir.size import SizeLike, bounds, compare, floordiv, modulo, substitute, symbols_of
+from drt.ir.size import SizeLike, bounds, compare, floordiv, maximum, minimum, modulo, substitute, symbols_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import SYMBOLS, SizeTree, as_size, size_trees
@@ -109,6 +109,9 @@ def test_text(size: Size, text: str) -> None:
         (modulo(B, 6), B),
         (modulo(T + 4 * B, 4) == modulo(T, 4), True),
         (floordiv(B, 1), B),
+        (maximum(B, 5), 5),
+        (minimum(5, B), B),
+        (minimum(B, T) == minimum(T, B), True),
         (B - B, 0),
         (floordiv(0, B), 0),
         (B * 0, 0),
