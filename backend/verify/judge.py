@@ -298,7 +298,7 @@ def _judge_for(
 def verify_candidate(
     fragment: Graph, candidate: Candidate, *, ops: OpSet | None = None, precision: str | None = None,
     device: str = "auto", shapes: list[dict[str, Any]] | None = None, seed: int | None = None, timeout_s: float = 60.0,
-    gates: Sequence[str] = ("policy", "trace", "memory", "meaning", "device"),
+    gates: Sequence[str] = ("policy", "trace", "memory", "meaning", "device"), mixed: bool = False,
 ) -> Verdict:  # fmt: skip
     """Judge one candidate for one fragment.
 
@@ -315,6 +315,7 @@ def verify_candidate(
         seed: of the inputs; secret where None.
         timeout_s: wall time for all runs of the candidate, each on the CPU and on the device.
         gates: those to run, of ``GATES``; ``compile`` is not among the defaults because it takes seconds.
+        mixed: the candidate is a whole program, part of which PyTorch may run.
 
     Returns:
         The verdict; faults of the candidate are never exceptions.
@@ -359,11 +360,11 @@ def verify_candidate(
             if pending.done() and pending.result().status != "ok":
                 break
             judge.truth(index)
-        _read_fragment(judge, pending.result(), docket)
+        _read_fragment(judge, pending.result(), docket, mixed)
     if compiling is not None:
         from .compiling import read_compile
 
-        read_compile(compiling.result(), docket)
+        read_compile(compiling.result(), docket, precision)
     if docket.failure is None and "device" in gates:
         _device_gate(fragment, candidate, ops, precision, device, timeout_s, docket)
     on_device = docket.reports.get("device")
@@ -371,13 +372,16 @@ def verify_candidate(
     return docket.verdict(required)
 
 
-def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket) -> None:
+def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket, mixed: bool = False) -> None:
     if not reading.read_start(reply, docket, "the source"):
         return
     evidence = reading.read_fake(reply, expected_outputs(shrink.bind(judge.fragment, None, judge.ops)), docket)
     names = [f"{judge.instances[t.instance].name} ({judge.instances[t.instance].sizes})" for t in judge.trials]
     expected = [judge.expected(k) for k in range(len(judge.trials))]
-    reading.read_observations(reply, names, docket, expected=expected, kind="fragment", evidence=evidence)
+    kind = "module" if mixed else "fragment"
+    reading.read_observations(
+        reply, names, docket, expected=expected, kind=kind, evidence=evidence, require_kernel=not mixed
+    )
     judge.judge_values(reply, docket)
 
 

@@ -190,6 +190,7 @@ class Shrinker:
                 for t, old in zip(types, node.types, strict=True)
             )
             if same_pattern:
+                self._check_kept(node, types)
                 return
             builder.nodes.pop()
             for r in node.results:
@@ -197,6 +198,18 @@ class Shrinker:
             error = error or VerifyError(f"result {types[0]} for {node.types[0]}", subject=node.op)
         assert error is not None
         self._learn(node, builder.types, error)
+
+    def _check_kept(self, node: Node, types: Sequence[TensorType]) -> None:
+        """Pin the classes that a computed size depends on where that size must stay; raises _Clash after learning."""
+        for name, t, old in zip(node.results, types, node.types, strict=True):
+            for axis, (size, original) in enumerate(zip(t.shape, old.shape, strict=True)):
+                if size == original or (name, axis) not in self.sizes.keep:
+                    continue
+                free = [p for p in self.sizes.roots() if self.sizes.is_free(p)]
+                behind = [p for p in free if int(size) % self.sizes.size(p) == 0]  # type: ignore[arg-type]
+                if behind:
+                    self.sizes.pinned.update(behind)
+                    raise _Clash
 
     # -- attributes ---------------------------------------------------------------------------------------------------
     def _attribute_choices(self, node: Node, types: Mapping[str, TensorType]) -> Iterator[dict[str, AttrValue]]:
