@@ -156,12 +156,12 @@ def _install_elementwise() -> None:
         with np.errstate(all="ignore"):
             if not (is_emulated(source) or is_emulated(target)):
                 return stock_cast(self, src, dst_type)
-            wide = widen(src.data, source) if is_emulated(source) else src.data.astype(np.float32)
+            wide: Any = widen(src.data, source) if is_emulated(source) else src.data.astype(np.float32)
             return Handle(narrow(wide, target), target)
 
     def create_fp_to_fp(self: Any, src: Any, dst_type: Any, rounding: Any = None) -> Any:
         if rounding == triton_ir.ROUNDING_MODE.RTZ and dst_type.scalar.name == "bf16":
-            wide = widen(src.data, src.dtype).astype(np.float32)
+            wide: np.ndarray = widen(src.data, src.dtype).astype(np.float32)
             return Handle(narrow(wide, dst_type, toward_zero=True), dst_type.scalar)
         return cast_impl(self, src, dst_type)
 
@@ -383,7 +383,8 @@ def _install_language() -> None:
 
 def _install_caches() -> None:
     """Remember the numpy types of scalar types: the stock function builds its table at each call."""
-    stock_type, known = stock._get_np_dtype, {}
+    stock_type = stock._get_np_dtype
+    known: dict[str, Any] = {}
 
     def get_np_dtype(dtype: Any) -> Any:
         if type(dtype) is not tl.dtype:

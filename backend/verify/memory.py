@@ -83,9 +83,9 @@ class Region:
     def reset(self) -> None:
         """Forget which programs touched which element: a launch begins."""
         n = len(self.initialized)
-        self.writer = np.full(n, -1, np.int32)
-        self.reader = np.full(n, -1, np.int32)
-        self.atomic = np.zeros(n, bool)
+        self.writer: np.ndarray = np.full(n, -1, np.int32)
+        self.reader: np.ndarray = np.full(n, -1, np.int32)
+        self.atomic: np.ndarray = np.zeros(n, bool)
         self.was_read = self.was_written = False
 
     def elements(self, tensor: torch.Tensor) -> np.ndarray:

@@ -141,7 +141,7 @@ class Shrinker:
         self.sizes = _Sizes(keep=frozenset(pinned))
         for i in graph.inputs:
             for axis, s in enumerate(i.type.shape):
-                self.sizes.add((i.name, axis), int(s))  # type: ignore[arg-type]
+                self.sizes.add((i.name, axis), int(s))  # type: ignore
         self._products: dict[int, tuple[int, ...]] = {}
         self._discover()
 
@@ -206,7 +206,7 @@ class Shrinker:
                 if size == original or (name, axis) not in self.sizes.keep:
                     continue
                 free = [p for p in self.sizes.roots() if self.sizes.is_free(p)]
-                behind = [p for p in free if int(size) % self.sizes.size(p) == 0]  # type: ignore[arg-type]
+                behind = [p for p in free if int(size) % self.sizes.size(p) == 0]  # type: ignore
                 if behind:
                     self.sizes.pinned.update(behind)
                     raise _Clash
@@ -260,7 +260,7 @@ class Shrinker:
         flat: list[tuple[int, ...]] = []
         for o in operands:
             if isinstance(o, str):
-                flat.append(tuple(int(s) for s in types[o].shape))  # type: ignore[arg-type]
+                flat.append(tuple(int(s) for s in types[o].shape))  # type: ignore
             elif isinstance(o, tuple):
                 flat.extend(Shrinker._shapes(o, types))
         return flat
@@ -274,7 +274,7 @@ class Shrinker:
         return self.sizes.size(place)
 
     def _reshaped(self, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
-        target = tuple(int(s) for s in node.types[0].shape)  # type: ignore[arg-type]
+        target = tuple(int(s) for s in node.types[0].shape)  # type: ignore
         out = [1] * len(target)
         for ins, outs in _groups(old, target):
             extent = math.prod(new[i] for i in ins)
@@ -337,7 +337,7 @@ class Shrinker:
         raise _Clash
 
     def _expanded(self, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...]:
-        target = tuple(int(s) for s in node.types[0].shape)  # type: ignore[arg-type]
+        target = tuple(int(s) for s in node.types[0].shape)  # type: ignore
         skip = len(target) - len(old)
         out = []
         for axis, t in enumerate(target):
@@ -348,11 +348,11 @@ class Shrinker:
     def _sliced(self, node: Node, old: tuple[int, ...], new: tuple[int, ...]) -> dict[str, AttrValue]:
         """Scale the ends of a slice with its axis where they are a simple fraction of it, or keep their distance to an end."""
         attributes = dict(node.attributes)
-        axis = int(attributes["axis"])  # type: ignore[arg-type]
+        axis = int(attributes["axis"])  # type: ignore
         n, m = old[axis], new[axis]
         if n == m:
             return attributes
-        start = int(attributes["start"])  # type: ignore[arg-type]
+        start = int(attributes["start"])  # type: ignore
         stop = start + int(attributes["length"]) if node.op == "narrow" else int(attributes["stop"])  # type: ignore
         parts = [n // math.gcd(n, e) for e in (start, stop) if 0 < e < n]
         q = math.lcm(*parts) if parts else 1
@@ -409,8 +409,8 @@ class Shrinker:
                             self.sizes.multiple[p] = math.lcm(self.sizes.multiple.get(p, 1), q)
                             raise _Clash
         for i, (o, a) in enumerate(pairs):
-            for p, b in pairs[i + 1 :]:
-                if o == p and a != b and self._join(a, b):
+            for other, b in pairs[i + 1 :]:
+                if o == other and a != b and self._join(a, b):
                     raise _Clash
         raise Unsupported(f"{node.op} at other sizes: {error.message}", subject="shrink")
 
@@ -515,27 +515,27 @@ def bind(graph: Graph, sizes: Mapping[str, int] | None = None, ops: OpSet | None
 
 def largest(graph: Graph) -> int:
     """Return the number of elements of the largest value."""
-    return max((int(t.numel) for t in graph.types.values()), default=0)  # type: ignore[arg-type]
+    return max((int(t.numel) for t in graph.types.values()), default=0)  # type: ignore
 
 
 def _rows(graph: Graph) -> int:
     """Return the largest number of rows (last axes) of a value."""
-    return max(int(t.numel) // max(1, int(t.shape[-1])) for t in graph.types.values() if t.shape)  # type: ignore[arg-type]
+    return max(int(t.numel) // max(1, int(t.shape[-1])) for t in graph.types.values() if t.shape)  # type: ignore
 
 
 def work(graph: Graph) -> int:
     """Return a rough count of the multiplications of a graph: products of contractions, elements of the rest."""
     total = 0
     for node in graph.nodes:
-        out = sum(int(t.numel) for t in node.types)  # type: ignore[arg-type]
+        out = sum(int(t.numel) for t in node.types)  # type: ignore
         shapes = [graph.types[u].shape for u in node.uses()]
         if ("matmul" in node.op or node.op in ("linear", "addmm", "baddbmm", "mv", "vm", "dot")) and shapes:
-            out *= int(shapes[-1 if node.op == "vm" else 0][-1] if shapes[0] else 1)  # type: ignore[arg-type]
+            out *= int(shapes[-1 if node.op == "vm" else 0][-1] if shapes[0] else 1)  # type: ignore
         elif "conv" in node.op and len(shapes) > 1:
-            out *= math.prod(int(s) for s in shapes[1][1:])  # type: ignore[arg-type]
+            out *= math.prod(int(s) for s in shapes[1][1:])  # type: ignore
         elif node.op == "scaled_dot_product_attention":
-            out *= 2 * int(shapes[1][-2])  # type: ignore[arg-type]
-        total += max(out, *(math.prod(int(d) for d in s) for s in shapes), 1)  # type: ignore[arg-type]
+            out *= 2 * int(shapes[1][-2])  # type: ignore
+        total += max(out, *(math.prod(int(d) for d in s) for s in shapes), 1)  # type: ignore
     return total
 
 

@@ -57,8 +57,8 @@ class Verdict:
     gate: str = ""
     label: str = ""
     message: str = ""
-    gates: tuple[GateReport, ...] = attrs.field(factory=tuple, converter=tuple)
-    flags: tuple[str, ...] = attrs.field(factory=tuple, converter=tuple)
+    gates: tuple[GateReport, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def report(self, gate: str) -> GateReport | None:
         """Return the report of ``gate``, or None where it was not reached."""
@@ -127,16 +127,15 @@ class Docket:
 
     def verdict(self, required: tuple[str, ...] = ("meaning",)) -> Verdict:
         """Return the verdict; a required gate that did not pass decides where no gate failed."""
-        reports = [self.reports[g] for g in GATES if g in self.reports]
+        reports = tuple(self.reports[g] for g in GATES if g in self.reports)
+        flags = tuple(dict.fromkeys(self.flags))
         if self.failure is not None:
             gate, label, message = self.failure
             stop = GATES.index(gate)
-            return Verdict(
-                False, gate, label, message, [r for r in reports if GATES.index(r.gate) <= stop], tuple(self.flags)
-            )
+            return Verdict(False, gate, label, message, tuple(r for r in reports if GATES.index(r.gate) <= stop), flags)
         for gate in required:
             report = self.reports.get(gate)
             if report is None or not report.passed:
                 reason = report.reason if report else "did not run"
-                return Verdict(False, gate, "not_judged", f"gate {gate}: {reason}", reports, tuple(self.flags))
-        return Verdict(True, gates=reports, flags=tuple(self.flags))
+                return Verdict(False, gate, "not_judged", f"gate {gate}: {reason}", reports, flags)
+        return Verdict(True, gates=reports, flags=flags)

@@ -90,7 +90,7 @@ class Runner:
             except Exception as raised:
                 error = error_text(raised)
         seconds = time.perf_counter() - started
-        found = {"error": error, "kernel_error": recorder.kernel_error, "time_ms": seconds * 1e3}
+        found: dict[str, Any] = {"error": error, "kernel_error": recorder.kernel_error, "time_ms": seconds * 1e3}
         found["launches"] = [e.name for e in events if e.kind == "launch"]
         compute = [e for e in events if e.kind in ("compute", "opaque", "random")]
         counts: dict[str, int] = {}
