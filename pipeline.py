@@ -129,7 +129,7 @@ def build(
     imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None)
     progress("export", 1, 1, f"{len(imported.graph.nodes)} operators")
     progress("rewrite", 0, 1)
-    graph, applied = simplify(imported.graph, ops)
+    graph, applied = simplify(imported.graph, ops, exact_only=False)
     progress("rewrite", 1, 1, f"{len(applied)} rewrites")
     target = target_of(device)
     deadline_s = start_s + options.budget_s
