@@ -19,6 +19,9 @@ from ...ir.infer import infer
 from ...ir.size import Symbol, substitute, symbols_of
 from .kernel import Sizes
 
+#: The operator whose rules tie sizes of several operands.
+ATTENTION = "scaled_dot_product_attention"
+
 _LETTERS = ("M", "N", "K", "P", "Q", "R", "S", "T", "U", "V", "W", "H", "L", "D", "E", "F", "G")
 
 
@@ -127,6 +130,8 @@ class _Namer:
         return Graph(self.graph.name, tuple(inputs), tuple(nodes), self.graph.outputs, self.graph.updates, ())
 
     def _node(self, node: Node, types: dict[str, TensorType]) -> Node:
+        if node.op == ATTENTION:
+            self._tie_attention([types[o].shape for o in node.uses()])
         attributes = self._attributes(node, types)
         operands = operand_types(node.operands, types)
         try:
@@ -143,6 +148,31 @@ class _Namer:
                 raise _Restart
             types[name] = got
         return attrs.evolve(node, attrs=inferred.attributes, types=inferred.types)
+
+    def _tie_attention(self, shapes: Sequence[tuple[SizeLike, ...]]) -> None:
+        """Fix the widths of heads, whose root is the scale, and tie the sizes that queries, keys, values and mask share.
+
+        The numbers of queries and of keys stay apart even where they are equal here.
+        """
+        q, k, v = shapes[:3]
+        changed = False
+        for n in (q[-1], k[-1], v[-1]):
+            changed |= bool(symbols_of(n))
+            self._fix(symbols_of(n))
+        pairs = [(k[-2], v[-2]), *zip(reversed(q[:-2]), reversed(k[:-2])), *zip(reversed(q[:-2]), reversed(v[:-2]))]
+        if len(shapes) > 3:
+            pairs += zip(reversed((*q[:-1], k[-2])), reversed(shapes[3]))
+        for a, b in pairs:
+            x, y = _name(a), _name(b)
+            if a == b or 1 in (a, b):
+                continue
+            if x and y and self.hints[x] == self.hints[y]:
+                self._unify(x, y)
+            else:
+                self._fix(symbols_of(a) | symbols_of(b))
+            changed = True
+        if changed:
+            raise _Restart
 
     def _hint(self, n: SizeLike) -> SizeLike:
         return substitute(n, dict(self.hints))
