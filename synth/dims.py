@@ -148,7 +148,7 @@ class Sizes:
         if x is not None and y is not None:
             same = x[0] == y[0] == "f" and x[1] is y[1] and all(map(self._same, x[2], y[2]))
             if not same:
-                raise ConflictError
+                return self._solve(a, b)
         elif x is None and y is not None:
             a, b = b, a
             x = y
@@ -162,6 +162,35 @@ class Sizes:
         if self.low[b] > self.low[a]:
             self.low[a] = self.low[b]
         return a
+
+    def _solve(self, a: int, b: int) -> int:
+        """Make two defined classes one by defining something that one of them depends on through the other."""
+        for x, y in ((a, b), (b, a)):
+            made = self.made[x]
+            if made[0] != "f":
+                continue
+            formula, args = made[1], made[2]
+            for i, arg in enumerate(args):
+                r = self.find(arg)
+                known = self.made[r]
+                if (known is not None and known[0] != "n") or any(self.find(o) == r for k, o in enumerate(args) if k != i):
+                    continue
+                inverse = formula.inverse(i)
+                if inverse is None or self.depends(y, r):
+                    continue
+                others = [o for k, o in enumerate(args) if k != i]
+                if any(self.depends(o, r) for o in others):
+                    continue
+                if known is not None:  # the bounds that it would have been drawn in
+                    self.checks += [(_bound(f, ">="), (r, *at)) for f, at in known[1]]
+                    self.checks += [(_bound(f, "<="), (r, *at)) for f, at in known[2]]
+                self.checks.append((_equality(formula), (y, *args)))
+                self.made[r] = ("f", inverse, (y, *others))
+                self.made[x] = None
+                self.parent[x] = y
+                self.low[y] = max(self.low[x], self.low[y])
+                return y
+        raise ConflictError
 
     def _same(self, a: int, b: int) -> bool:
         return self.find(a) == self.find(b)
@@ -252,7 +281,7 @@ class Sizes:
             self.made[d] = ("f", slot[0], args)
         elif not (made[0] == "f" and made[1] is slot[0] and all(map(self._same, made[2], args))):
             # A size that is known already must come out the same; left to chance.
-            self.checks.append((_EQUAL(slot[0]), (d, *args)))
+            self.checks.append((_equality(slot[0]), (d, *args)))
 
 
 class _Equal:
@@ -267,7 +296,23 @@ class _Equal:
 _EQUALS: dict[Any, _Equal] = {}
 
 
-def _EQUAL(formula: Any) -> _Equal:
+class _Bound:
+    """A condition ``first >= formula(rest)``, or ``<=``."""
+
+    def __init__(self, formula: Any, op: str) -> None:
+        self.formula, self.op = formula, op
+        f = formula.function
+        if op == ">=":
+            self.function = lambda first, *rest: first >= f(*rest)
+        else:
+            self.function = lambda first, *rest: first <= f(*rest)
+
+
+def _bound(formula: Any, op: str) -> _Bound:
+    return _Bound(formula, op)
+
+
+def _equality(formula: Any) -> _Equal:
     found = _EQUALS.get(formula)
     if found is None:
         found = _EQUALS[formula] = _Equal(formula)
@@ -332,8 +377,6 @@ class Plan:
         for _, args in sizes.products:
             for a in args:
                 visit(a)
-        self.checks = [(f.function, [find(a) for a in args]) for f, args in sizes.checks]
-        self.products = [(f.function, [find(a) for a in args]) for f, args in sizes.products]
         self.law: list[tuple[int, int, int, float, float]] = []
         for x in self.roots:
             cap = profile.max_dim
@@ -343,11 +386,60 @@ class Plan:
             if low > cap:
                 cap = low
             self.law.append((x, low, cap, math.log(low), math.log(cap + 1)))
-        free = set(self.roots) | {x for x, _ in self.constants}
-        self.early = [t for t in self.tensors if len(t) > 1 and free.issuperset(t)]
-        for t in self.early:
-            del self.tensors[t]
-        self.steps = [(x, m[0], m, self._compiled(m)) for x, m in self.order]
+        self.steps = self._program()
+
+    def _program(self) -> list[tuple[str, int, Any, int]]:
+        """Return the computations in order, each condition as early as its arguments are known.
+
+        A step is ``(kind, class, what, back)``: ``back`` is where to go on after a failure, the first of the draws of
+        attributes that the failure may be due to, or -1 for a failure that is due to the free sizes.
+        """
+        find = self.sizes.find
+        known = set(self.roots) | {x for x, _ in self.constants} | {0}
+        waiting: list[tuple[str, Any, set[int]]] = []
+        for f, args in self.sizes.checks:
+            classes = [find(a) for a in args]
+            waiting.append(("check", (f.function, classes), set(classes)))
+        for f, args in self.sizes.products:
+            classes = [find(a) for a in args]
+            waiting.append(("product", (f.function, classes), set(classes)))
+        for shape in self.tensors:
+            if len(shape) > 1 or shape and shape[0] not in known:
+                waiting.append(("numel", shape, set(shape)))
+        steps: list[tuple[str, int, Any, int]] = []
+        drawn: dict[int, int] = {}  # class -> the last draw that it depends on, as a place in `steps`
+        run = -1  # where the present run of draws begins
+        begin: dict[int, int] = {}
+
+        def settle() -> None:
+            left = []
+            for item in waiting:
+                kind, what, needs = item
+                if needs <= known:
+                    last = max((drawn.get(x, -1) for x in needs), default=-1)
+                    steps.append((kind, 0, what, begin.get(last, -1)))
+                else:
+                    left.append(item)
+            waiting[:] = left
+
+        settle()
+        for x, m in self.order:
+            compiled = self._compiled(m)
+            last = max((drawn.get(find(a), -1) for a in self.sizes.arguments(m)), default=-1)
+            if m[0] != "f":
+                at = len(steps)
+                if run < 0 or steps[-1][0] == "check" or steps[-1][0] == "f":
+                    run = at
+                begin[at] = run
+                drawn[x] = at
+                steps.append((m[0], x, compiled, begin.get(last, -1) if last >= 0 else -1))
+            else:
+                drawn[x] = last
+                steps.append(("f", x, compiled, begin.get(last, -1)))
+            known.add(x)
+            if any(x in needs for _, _, needs in waiting):
+                settle()
+        return steps
 
     def _compiled(self, m: Any) -> Any:
         find = self.sizes.find
@@ -371,56 +463,56 @@ class Plan:
 
     def complete(self, rng: random.Random, value: list[int]) -> bool:
         """Compute the defined classes from the free ones; return whether every bound holds."""
-        p, low = self.profile, self.sizes.low
-        most = p.max_numel
-        biggest = 0
-        for shape in self.early:
-            n = 1
-            for d in shape:
-                n *= value[d]
-            if n > most:
-                return False
-            if n > biggest:
-                biggest = n
-        for x, kind, _, compiled in self.steps:
+        low = self.sizes.low
+        most = self.profile.max_numel
+        steps = self.steps
+        i, n, retries = 0, len(steps), 60
+        while i < n:
+            kind, x, what, back = steps[i]
+            good = True
             if kind == "f":
-                f, args = compiled
+                f, args = what
                 try:
                     v = f(*[value[a] for a in args])
+                    good = low[x] <= v <= most
+                    value[x] = v
                 except ZeroDivisionError:
-                    return False
+                    good = False
             elif kind == "n":
-                lows, highs = compiled
-                v = self._number(lows, highs, rng, value)
-                if v is None:
-                    return False
-            else:
-                before, whole, last = compiled
-                left = value[whole]
+                number = self._number(what[0], what[1], rng, value)
+                good = number is not None
+                value[x] = number or 0
+            elif kind == "numel":
+                count = 1
+                for d in what:
+                    count *= value[d]
+                good = count <= most
+            elif kind == "p":
+                before, whole, final = what
+                rest = value[whole]
                 for b in before:
-                    left //= value[b]
-                v = left if last else _divisor(left, rng)
-            if v < low[x] or v > most:
+                    rest //= value[b]
+                v = rest if final else _divisor(rest, rng)
+                good = low[x] <= v
+                value[x] = v
+            else:
+                f, args = what
+                try:
+                    v = f(*[value[a] for a in args])
+                    good = v >= 2 if kind == "product" else bool(v)
+                except ZeroDivisionError:
+                    good = False
+            if good:
+                i += 1
+            elif back < 0 or not retries:
                 return False
-            value[x] = v
-        for f, args in self.checks:
-            try:
-                if not f(*[value[a] for a in args]):
-                    return False
-            except ZeroDivisionError:
-                return False
-        for f, args in self.products:
-            if f(*[value[a] for a in args]) < 2:
-                return False
-        for shape in self.tensors:
-            n = 1
-            for d in shape:
-                n *= value[d]
-            if n > most:
-                return False
-            if n > biggest:
-                biggest = n
-        return biggest >= p.min_numel
+            else:
+                # The attributes of a call are drawn until its own conditions hold.
+                retries -= 1
+                i = back
+        if self.profile.min_numel <= 1:
+            return True
+        return max((math.prod([value[d] for d in shape]) for shape in self.tensors), default=1) >= self.profile.min_numel
 
     def _number(self, lows: Any, highs: Any, rng: random.Random, value: list[int]) -> int | None:
         lo = hi = None
@@ -450,7 +542,7 @@ class Plan:
             value[x] = v
         for n in range(tries):
             # The first half of the draws follow the law; the others a shorter range, for programs that nearly never fit.
-            scale = 1.0 if n < tries // 2 else 1.0 - 0.8 * (n - tries // 2) / (tries - tries // 2)
+            scale = 1.0 if n < tries // 2 else 1.0 - 0.9 * (n - tries // 2) / (tries - tries // 2)
             self.draw_roots(rng, value, scale)
             if self.complete(rng, value):
                 return value

@@ -39,6 +39,8 @@ from .skeleton import Skeletons, Step, Wired, wire
 
 _FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
 _INTEGERS = (2, 3, 5)
+#: Wirings that are tried for one sequence of operators before its number is given up.
+_ATTEMPTS = 60
 
 
 @attrs.frozen
@@ -194,24 +196,23 @@ class Sampler:
         rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
         start, steps = self.skeletons.draw(rng)
         numbers = [s.choice.number for s in steps]
-        for attempt in range(24):
-            if attempt >= 8 and attempt % 4 == 0:
+        for attempt in range(_ATTEMPTS):
+            if attempt and attempt % 3 == 0:
                 start, steps = self.skeletons.draw_for(numbers, rng)
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
                 continue
-            for _ in range(2):
-                try:
-                    built = self._build(nodes, outputs, rng)
-                except ConflictError:
-                    self.failures["conflict"] += 1
-                    continue
-                if built is None:
-                    self.failures["bounds"] += 1
-                    continue
-                graph, limits, positive, edges = built
-                sequence = tuple(self.skeletons.names[n] for n in numbers)
-                return Program(index, seed, graph, limits, positive, attempt + 1, sequence, edges)
+            try:
+                built = self._build(nodes, outputs, rng)
+            except ConflictError:
+                self.failures["conflict"] += 1
+                continue
+            if built is None:
+                self.failures["bounds"] += 1
+                continue
+            graph, limits, positive, edges = built
+            sequence = tuple(self.skeletons.names[n] for n in numbers)
+            return Program(index, seed, graph, limits, positive, attempt + 1, sequence, edges)
         self.failures["given up"] += 1
         return None
 
@@ -321,8 +322,11 @@ class Sampler:
             bit <<= 1
         structures = signature.structures
         # Some structures do not fit the sizes at hand (a reduction of axes of size 1); a few others are tried.
-        for _ in range(6):
+        for trial in range(6):
             structure = structures[int(rng.random() * len(structures))]
+            if trial and self.relations.broadcasts(signature, structure):
+                # Sizes that cannot be equal may still broadcast, where one of them is free to be 1.
+                mask = self._narrowed(sizes, flat, mask, rng)
             templates = self.relations.templates(signature, structure, mask)
             if templates:
                 template = templates[int(rng.random() * len(templates))] if len(templates) > 1 else templates[0]
@@ -333,6 +337,16 @@ class Sampler:
                 except ConflictError:
                     sizes.undo(mark)
         raise ConflictError
+
+    def _narrowed(self, sizes: Sizes, flat: Sequence[int], mask: int, rng: random.Random) -> int:
+        for i, d in enumerate(flat):
+            x = sizes.find(d)
+            if sizes.made[x] is None and sizes.low[x] == 1 and rng.random() < 0.4:
+                sizes.equate(0, x)
+        for i, d in enumerate(flat):
+            if sizes.find(d) == 0:
+                mask |= 1 << i
+        return mask
 
     # -- values ---------------------------------------------------------------------------------------------------
 

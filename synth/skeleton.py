@@ -106,6 +106,9 @@ class Skeletons:
         wish = [1.0 if weights is None else weights.get(n, 0.0) for n in self.names]
         self._tune(wish, tolerance)
         self._tables: list[dict[int, Any]] = [{} for _ in range(level)]
+        self._singles: dict[int, Any] = {}
+        self._last: tuple[tuple[int, ...], list[Any]] | None = None
+        self._own: dict[tuple[int, int], tuple[list[float], list[Choice]]] = {}
         self._picks: list[dict[int, Any]] = [{} for _ in range(level)]
 
     # -- the space ------------------------------------------------------------------------------------------------
@@ -345,32 +348,52 @@ class Skeletons:
             state = targets[i]
         return self._start_states[start], steps
 
+    def _only(self, number: int) -> Any:
+        """Return the weight of each key where ``number`` is the only operator."""
+        found = self._singles.get(number)
+        if found is None:
+            import numpy as np
+
+            only = np.zeros(len(self.names))
+            only[number] = 1.0
+            found = self._singles[number] = self._key_weights(only)
+        return found
+
     def draw_for(self, numbers: Sequence[int], rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
         """Return a skeleton whose operators, from the sink backwards, are ``numbers``: uniform over their wirings."""
-        import numpy as np
-
-        after = [self._after[self.level]]
-        for t in range(self.level - 1, -1, -1):
-            only = np.zeros(len(self.names))
-            only[numbers[t]] = 1.0
-            after.insert(0, self._backward(only, after[0]))
+        after = self._after_for(tuple(numbers))
         starts = list(itertools.accumulate(after[0][: len(self._start_states)].tolist()))
         start = bisect(starts, rng.random() * starts[-1])
         state, steps = start, []
-        for t in range(self.level):
-            only = np.zeros(len(self.names))
-            only[numbers[t]] = 1.0
+        for t, number in enumerate(numbers):
             a, b = int(self._first[state]), int(self._first[state + 1])
-            per_key = self._key_weights(only)
-            mass = self._coefficient[a:b] * per_key[self._key[a:b]] * after[t + 1][self._target[a:b]]
+            mass = self._coefficient[a:b] * self._only(number)[self._key[a:b]] * after[t + 1][self._target[a:b]]
             sums = list(itertools.accumulate(mass.tolist()))
             i = a + bisect(sums, rng.random() * sums[-1])
-            choices = [(w, c) for w, c in self._choices[self._keys[int(self._key[i])]] if c.number == numbers[t]]
-            picks = list(itertools.accumulate(w for w, _ in choices))
-            choice = choices[bisect(picks, rng.random() * picks[-1])][1]
-            steps.append(Step(choice, int(self._fills[i])))
+            picks, choices = self._choices_of(int(self._key[i]), number)
+            steps.append(Step(choices[bisect(picks, rng.random() * picks[-1])], int(self._fills[i])))
             state = int(self._target[i])
         return self._start_states[start], steps
+
+    def _after_for(self, numbers: tuple[int, ...]) -> list[Any]:
+        """Return the backward weights of a sequence of operators; the last sequence's are kept."""
+        if self._last is None or self._last[0] != numbers:
+            import numpy as np
+
+            after = [self._after[self.level]]
+            for number in reversed(numbers):
+                per_arc = self._coefficient * self._only(number)[self._key]
+                value = np.bincount(self._source, per_arc * after[-1][self._target], self.states)
+                after.append(value / value.max())
+            self._last = (numbers, after[::-1])
+        return self._last[1]
+
+    def _choices_of(self, key: int, number: int) -> tuple[list[float], list[Choice]]:
+        found = self._own.get((key, number))
+        if found is None:
+            own = [(w, c) for w, c in self._choices[self._keys[key]] if c.number == number]
+            found = self._own[key, number] = (list(itertools.accumulate(w for w, _ in own)), [c for _, c in own])
+        return found
 
 
 @attrs.define(eq=False)

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import attrs
 
 from ..ir import Size, SizeLike, Unsupported, VerifyError, assuming
-from ..ir.size import Quotient, Symbol, compare, floordiv, substitute, symbols_of
+from ..ir.size import Quotient, Symbol, compare, floordiv, substitute, symbol, symbols_of
 
 T = TypeVar("T")
 
@@ -74,11 +74,58 @@ class Formula:
         text: over ``a0, a1, ...``.
         arity: number of arguments.
         function: the compiled text.
+        size: the formula as a size over ``a0, a1, ...``, where it is one.
+        condition: the formula as a condition over ``a0, a1, ...``, where it is one.
+        inverses: those found so far, by argument.
     """
 
     text: str
     arity: int
     function: Callable[..., Any]
+    size: SizeLike | None = None
+    condition: Condition | None = None
+    inverses: dict[int, Formula | None] = attrs.field(factory=dict, repr=False)
+
+    def inverse(self, i: int) -> Formula | None:
+        """Return argument ``i`` as a formula of the result and the other arguments in order, or None.
+
+        It holds wherever the argument exists; whether it does is for the caller to check (a quotient that is not whole).
+        """
+        if i not in self.inverses:
+            found = None
+            if isinstance(self.size, Size):
+                solved = _invert(self.size, symbol("result", -(2**31)), f"a{i}")
+                if solved is not None:
+                    names = {"result": 0} | {f"a{k}": k + 1 for k in range(self.arity) if k != i}
+                    order = list(names)
+                    parts = {n: f"b{k}" for k, n in enumerate(order)}
+                    renamed = substitute(solved, {n: symbol(b, -(2**31)) for n, b in parts.items()})
+                    text = _spell(renamed)
+                    arguments = ", ".join(parts.values())
+                    function = eval(f"lambda {arguments}: {text}", {"min": min, "max": max, "__builtins__": {}})
+                    found = Formula(text, len(order), function, renamed)
+            self.inverses[i] = found
+        return self.inverses[i]
+
+
+def _invert(e: Size, target: SizeLike, name: str) -> SizeLike | None:
+    """Return the symbol ``name`` of ``e == target``."""
+    own = [(m, c) for m, c in e.terms if any(name in {s.name for s in symbols_of(Size((((a,), 1),)))} for a in m)]
+    if len(own) != 1:
+        return None
+    monomial, c = own[0]
+    rest = target - (e - Size((own[0],)))
+    atoms = [a for a in monomial if isinstance(a, Symbol) and a.name == name]
+    if len(atoms) == 1:
+        others = Size(((tuple(a for a in monomial if a is not atoms[0]), c),)) if len(monomial) > 1 else c
+        if isinstance(others, Size) and name in {s.name for s in symbols_of(others)}:
+            return None
+        return rest * c if others in (1, -1) else floordiv(rest, others)
+    if len(monomial) == 1 and abs(c) == 1 and isinstance(monomial[0], Quotient) and monomial[0].op == "//":
+        inner, divisor = monomial[0].a, monomial[0].b
+        if isinstance(inner, Size) and not (isinstance(divisor, Size) and name in {s.name for s in symbols_of(divisor)}):
+            return _invert(inner, rest * c * divisor, name)
+    return None
 
 
 _FORMULAS: dict[tuple[str, int], Formula] = {}
@@ -105,12 +152,16 @@ def _spell_atom(atom: Any) -> str:
     return f"(({_spell(atom.a)}) {atom.op} ({_spell(atom.b)}))"
 
 
-def formula(text: str, names: Mapping[str, int]) -> tuple[Formula, tuple[int, ...]]:
+def formula(
+    text: str, names: Mapping[str, int], size: SizeLike | None = None, condition: Condition | None = None
+) -> tuple[Formula, tuple[int, ...]]:
     """Return a Python expression as a formula, and the numbers of its arguments.
 
     Args:
         text: over names of symbols.
         names: the number of each symbol.
+        size: the same as a size, where it is one.
+        condition: the same as a condition, where it is one.
     """
     used: dict[str, int] = {}
 
@@ -127,20 +178,26 @@ def formula(text: str, names: Mapping[str, int]) -> tuple[Formula, tuple[int, ..
         arguments = ", ".join(f"a{i}" for i in range(len(used)))
         # The text is arithmetic on symbols that _spell wrote; nothing from outside reaches it.
         function = eval(f"lambda {arguments}: {renamed}", {"min": min, "max": max, "__builtins__": {}})
-        found = _FORMULAS[key] = Formula(renamed, len(used), function)
+        own: dict[str, SizeLike] = {n: symbol(f"a{i}", -(2**31)) for n, i in used.items()}
+        if isinstance(size, Size):
+            size = substitute(size, own)
+        if condition is not None:
+            op, a, b, truth = condition
+            condition = (op, *(substitute(v, own) if isinstance(v, Size) else v for v in (a, b)), truth)  # type: ignore[assignment]
+        found = _FORMULAS[key] = Formula(renamed, len(used), function, size, condition)
     return found, tuple(names[n] for n in used)
 
 
 def size_formula(value: SizeLike, names: Mapping[str, int]) -> tuple[Formula, tuple[int, ...]]:
     """Return a size as a formula of its symbols."""
-    return formula(_spell(value), names)
+    return formula(_spell(value), names, size=value)
 
 
 def condition_formula(c: Condition, names: Mapping[str, int]) -> tuple[Formula, tuple[int, ...]]:
     """Return a condition as a formula of its symbols."""
     op, a, b, truth = c
     text = f"({_spell(a)}) {op} ({_spell(b)})"
-    return formula(text if truth else f"not ({text})", names)
+    return formula(text if truth else f"not ({text})", names, condition=c)
 
 
 @attrs.frozen
