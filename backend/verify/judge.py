@@ -21,6 +21,9 @@ from .policy import check_source
 from .tolerance import Comparison, Reassociated, compare
 from .verdict import Docket, Verdict
 
+#: Time after which no further run of a candidate is begun in the interpreter.
+BUDGET_S = 8.0
+
 
 @attrs.frozen
 class Trial:
@@ -355,7 +358,7 @@ def verify_candidate(
         for gate in ("trace", "memory", "meaning"):
             docket.add_skip(gate, error.message)
     if judge is not None:
-        pending = interpreter_sandbox().submit(judge.request(candidate, timeout_s * 0.8), timeout_s)
+        pending = interpreter_sandbox().submit(judge.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
         for index in range(len(judge.trials)):  # while the child runs
             if pending.done() and pending.result().status != "ok":
                 break

@@ -189,7 +189,9 @@ def read_observations(
     if "trace" not in docket.reports:
         docket.add_pass("trace", trace_ms, **evidence)
     if "memory" not in docket.reports and runs:
-        docket.add_pass("memory", memory_ms, runs=len(runs), sizes=sorted({names[k.index] for k in runs}))
+        sizes = sorted({names[k.index] for k in runs})
+        left = len(names) - len({k.index for k in runs})
+        docket.add_pass("memory", memory_ms, runs=len(runs), left_out=left, sizes=sizes)
     if "memory" not in docket.reports:
         docket.add_skip("memory", "no run was made")
 
