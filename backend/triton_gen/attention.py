@@ -43,7 +43,12 @@ _WHAT = "the attention"
 
 @attrs.frozen
 class Tiling:
-    """Block sizes and launch options of one variant; ``splits`` programs share the keys of one tile of queries."""
+    """Block sizes and launch options of one variant.
+
+    Attributes:
+        splits: programs that share the keys of one tile of queries.
+        descriptors: whether keys and values come through the bulk copy engine.
+    """
 
     m: int
     n: int
@@ -51,11 +56,12 @@ class Tiling:
     num_stages: int
     arithmetic: str = ""
     splits: int = 1
+    descriptors: bool = False
 
     @property
     def label(self) -> str:
         """The variant's name."""
-        split = f" split {self.splits}" if self.splits > 1 else ""
+        split = f" split {self.splits}" if self.splits > 1 else " tma" if self.descriptors else ""
         arithmetic = f" {self.arithmetic}" if self.arithmetic else ""
         return f"attention {self.m}x{self.n}{arithmetic} w{self.num_warps} s{self.num_stages}{split}"
 
@@ -161,7 +167,7 @@ class _TileWriter(Writer):
         """Load an element of the tensor ``name``; masked lanes hold 0."""
         axes = self.space.depends(offset)
         axis = next((a for a in self.moving if a in axes), None)
-        parts = self._parted(offset, axis) if axis is not None and not guard else None
+        parts = self.parted(offset, axis) if axis is not None and not guard else None
         if axis is None or parts is None:
             return super().load(name, dtype, offset, guard)
         rest, stride = parts
@@ -177,7 +183,7 @@ class _TileWriter(Writer):
         options = f", mask={mask}, other=0.0" if mask else ""
         return self.assign(name, Val(f"tl.load({self._bases[key]} + {far}{options})", dtype, axes, zero_outside=bool(mask)))
 
-    def _parted(self, offset: SizeLike, axis: str) -> tuple[SizeLike, SizeLike] | None:
+    def parted(self, offset: SizeLike, axis: str) -> tuple[SizeLike, SizeLike] | None:
         """Return (rest, stride) with ``offset == rest + axis*stride``, or None."""
         rest: SizeLike = 0
         stride: SizeLike = 0
@@ -214,9 +220,28 @@ class AttentionWriter:
         self.dtype = program.types[attention.q].dtype
         if tiling.splits > 1 and attention.causal:
             raise Unsupported("the keys of a causal attention in several parts")
+        self.descriptors: dict[str, tuple[str, str]] = {}
+        self.conditions: dict[str, None] = {}
 
     def write(self) -> None:
-        """Write the kernel, and the one that joins the splits where there are several."""
+        """Write the kernel, and the one that joins the splits where there are several.
+
+        Through descriptors, another kernel serves the sizes and addresses that are not aligned.
+        """
+        self._tiles()
+        if not self.t.descriptors:
+            return
+        conditions = [c for c in self.conditions if c != "True"]
+        if "False" in conditions:
+            raise Unsupported("rows that are not aligned, or blocks that reach beyond the keys")
+        if conditions:
+            start = len(self.assembly.launches)
+            AttentionWriter(self.program, self.a, attrs.evolve(self.t, descriptors=False), self.assembly).write()
+            self.assembly.otherwise = [attrs.evolve(x, suffix="plain") for x in self.assembly.launches[start:]]
+            del self.assembly.launches[start:]
+            self.assembly.condition = " and ".join(conditions)
+
+    def _tiles(self) -> None:
         a, t = self.a, self.t
         self._start(_LOCALS)
         w = self.w
@@ -233,7 +258,9 @@ class AttentionWriter:
         w.lines.extend(self._axis("m", a.queries, f"tile{wide} * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]",
                               f"{size_text(a.queries, 2)} % BLOCK_M != 0"))  # fmt: skip
         w.lines.extend(self._axis("d_q", a.width, "tl.arange(0, BLOCK_E)[None, :]", f"{size_text(a.width, 1)} != BLOCK_E"))
-        w.lines.extend(self._axis("d_k", a.width, "tl.arange(0, BLOCK_E)[:, None]", f"{size_text(a.width, 1)} != BLOCK_E"))
+        d_k = self._axis("d_k", a.width, "tl.arange(0, BLOCK_E)[:, None]", f"{size_text(a.width, 1)} != BLOCK_E")
+        if not t.descriptors:
+            w.lines.extend(d_k)
         w.lines.extend(self._axis("d_v", a.value_width, "tl.arange(0, BLOCK_V)[None, :]",
                               f"{size_text(a.value_width, 1)} != BLOCK_V"))  # fmt: skip
         for name in self.moving:
@@ -274,7 +301,7 @@ class AttentionWriter:
             w.lines.append(f"acc = {_normalised(a)}")
             self._outputs(at, m)
         options = {"num_warps": t.num_warps, "num_stages": t.num_stages}
-        self.assembly.launches.append(Launch(w, tuple(grid), constants, options))
+        self.assembly.launches.append(Launch(w, tuple(grid), constants, options, descriptors=self.descriptors))
         if t.splits > 1:
             self._finish(batch, rows)
 
@@ -343,15 +370,17 @@ class AttentionWriter:
 
     def _loop(self, q: str, at: Coordinates, head: str, cut: bool) -> None:
         """Write a walk over blocks of keys; ``cut`` where some keys of a block may be out of sight."""
-        a, w = self.a, self.w
+        a, t, w = self.a, self.t, self.w
         for name in self.moving:
             w.masks[name] = f"{name}_mask" if cut else ""
         w.open(self.moving)
         n, n_v = self._or_zero("n", a.keys), self._or_zero("n_v", a.keys)
         m = self._or_zero("m", a.queries)
-        k = self._tile(
-            self.pull.value(a.k, self._shared(a.k, at, n, self._atom("d_k"))), ("d_k", "n"), ("BLOCK_E", "BLOCK_N"), "k"
-        )
+        if t.descriptors:
+            k = self._copied(a.k, at, "n", "d_k", a.width) + ".T"
+        else:
+            there = self._shared(a.k, at, n, self._atom("d_k"))
+            k = self._tile(self.pull.value(a.k, there), ("d_k", "n"), ("BLOCK_E", "BLOCK_N"), "k")
         precision = f', input_precision="{self.t.arithmetic}"' if self.t.arithmetic else ""
         w.lines.append(f"scores = tl.dot({q}, {k}{precision})")
         hidden = [f"{'n_mask' if cut else ''}", "(n <= m)" if cut and a.causal else ""]
@@ -382,9 +411,11 @@ class AttentionWriter:
             "weight = weight * fade + tl.sum(p, axis=1)",
             "acc = acc * fade[:, None]",
         ])
-        v = self._tile(
-            self.pull.value(a.v, self._shared(a.v, at, n_v, self._atom("d_v"))), ("n_v", "d_v"), ("BLOCK_N", "BLOCK_V"), "v"
-        )
+        if t.descriptors:
+            v = self._copied(a.v, at, "n_v", "d_v", a.value_width)
+        else:
+            there = self._shared(a.v, at, n_v, self._atom("d_v"))
+            v = self._tile(self.pull.value(a.v, there), ("n_v", "d_v"), ("BLOCK_N", "BLOCK_V"), "v")
         p = f"p.to({TRITON_DTYPES[self.dtype]})" if self.dtype != "f32" else "p"
         w.lines.extend([f"acc = tl.dot({p}, {v}, acc{precision})", "top = raised"])
         body = "\n".join(w.lines)
@@ -397,6 +428,62 @@ class AttentionWriter:
                 end = "last" if self.t.splits > 1 else size_text(a.keys, 1)
                 first.append(f"{name}_mask = {name} < {end}")
         w.close(head, first)
+
+    def _copied(self, name: str, at: Coordinates, row: str, column: str, width: SizeLike) -> str:
+        """Return a block of keys or values that the copy engine brings: whole rows of an input, seen as a matrix.
+
+        Raises:
+            Unsupported: the operand is computed, or its heads are no columns of such a matrix.
+        """
+        if self.wide:
+            raise Unsupported("descriptors of tensors with 2**31 elements")
+        source, offset = self._direct(name, (self._shared(name, at, self._atom(row), self._atom(column))))
+        assert isinstance(self.w, _TileWriter)
+        parts = self.w.parted(offset, row)
+        numel = self.program.types[source].numel
+        if parts is None or self.space.modulo(numel, parts[1]) != 0:
+            raise Unsupported("keys that are no rows of a matrix")
+        rest, length = parts
+        inner = self.w.parted(rest, column)
+        if inner is None or inner[1] != 1:
+            raise Unsupported("keys that are no rows of a matrix")
+        first, lane = self.space.floordiv(inner[0], length), self.space.modulo(inner[0], length)
+        if not self.space.below(lane + width - 1, length):
+            raise Unsupported("heads that are no columns of a matrix")
+        lanes = 16 // DTYPES[self.dtype]
+        for condition in (
+            self._holds(self.a.keys, self.t.n), self._holds(length, lanes), f"{source}.storage_offset() % {lanes} == 0",
+            str(isinstance(width, int) and width >= 16 and width == next_power_of_2(width)),
+        ):  # fmt: skip
+            self.conditions[condition] = None
+        size, rows = size_text(length), size_text(self.space.floordiv(numel, length))
+        known = (source, f"[{rows}, {size}], [{size}, 1], [{self.t.n}, {size_text(width)}]")
+        parameter = next((p for p, d in self.descriptors.items() if d == known), "")
+        if not parameter:
+            parameter = self.w.names.fresh(f"{source}_desc")
+            self.descriptors[parameter] = known
+        top = f"{self.space.text(first, 1)} + start" if first != 0 else "start"
+        return f"{parameter}.load([{top}, {self.space.text(lane)}])"
+
+    def _direct(self, name: str, at: Coordinates) -> tuple[str, SizeLike]:
+        """Return the input that ``name`` is a view of, and the offset in it."""
+        found: list[tuple[str, SizeLike]] = []
+        scratch = Writer(self.space, Names(self.w.names.taken))
+
+        def load(source: str, dtype: str, offset: SizeLike, guard: tuple[Val, ...] = ()) -> Val:
+            if guard or dtype != self.dtype:
+                raise Unsupported("keys that are computed on the way")
+            found.append((source, offset))
+            return Val("loaded", dtype, self.space.depends(offset))
+
+        scratch.load = load  # type: ignore[method-assign]
+        value = Pull(self.program, scratch, _refuse).value(name, at)
+        if len(found) != 1 or value.text != "loaded":
+            raise Unsupported("keys that are computed on the way")
+        return found[0]
+
+    def _holds(self, size: SizeLike, divisor: int) -> str:
+        return str(size % divisor == 0) if isinstance(size, int) else f"{size_text(size, 2)} % {divisor} == 0"
 
     def _outputs(self, at: Coordinates, m: SizeLike) -> None:
         axes = frozenset(x for x in ("b", "m", "d_v") if x in self.space.extents)
@@ -492,8 +579,8 @@ _TILINGS: dict[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ...
     "half": (
         (64, ((128, 128, 8, 3), (128, 64, 4, 3), (128, 128, 8, 2), (128, 64, 4, 2), (128, 64, 8, 3), (64, 128, 4, 3),
               (64, 64, 4, 3), (128, 32, 4, 4))),
-        (128, ((128, 128, 8, 2), (128, 64, 8, 3), (128, 64, 8, 2), (128, 64, 4, 3), (64, 128, 4, 2), (64, 64, 4, 3),
-               (128, 128, 8, 3), (128, 32, 4, 3))),
+        (128, ((128, 64, 8, 3), (128, 128, 8, 2), (128, 64, 8, 2), (64, 128, 4, 2), (64, 64, 4, 3), (128, 128, 8, 3),
+               (128, 32, 8, 3))),
         (256, ((128, 64, 8, 2), (64, 64, 4, 2), (128, 32, 8, 2), (64, 32, 4, 3), (64, 64, 8, 2))),
         (MAX_HEAD, ((64, 32, 8, 2), (32, 32, 4, 2), (64, 16, 8, 2))),
     ),
@@ -548,6 +635,10 @@ def tilings(
                 found.append((Tiling(m, n, warps, stages, arithmetic, splits), time * (1 + 0.02 * order)))
     if not found:
         raise Unsupported(f"attention with heads of {sizes.hint(a.width)} elements")
+    # The copy engine spares address arithmetic; what it cannot reach is refused when it is written.
+    found += [
+        (attrs.evolve(t, descriptors=True), time * 0.95) for t, time in found if t.splits == 1 and t.arithmetic != "ieee"
+    ]
     unique: dict[Tiling, float] = {}
     for t, time in sorted(found, key=lambda item: item[1]):
         unique.setdefault(t, time)

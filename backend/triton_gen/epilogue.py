@@ -7,7 +7,7 @@ follows from the coordinates at which the output's definition asks for the core.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 from ...ir import SizeLike, Unsupported
 from .contraction import invert

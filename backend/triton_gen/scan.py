@@ -17,14 +17,15 @@ import attrs
 from ...ir import SizeLike, Unsupported
 from ...ir import expr as ex
 from ...ir.opdef import Index
+from ...ir.size import Symbol
 from ..candidate import Target
-from .coords import Space
+from .coords import Space, atom
 from .epilogue import output_coordinates
 from .kernel import Assembly, Launch, Sizes, ceildiv, new_names, next_power_of_2, product, size_text
 from .loops import MAX_BLOCK, Strategy, held_dtype
 from .pull import Coordinates, Program, Pull, Site
 from .strategies import PROGRAMS_PER_MULTIPROCESSOR, traffic_bytes
-from .writer import TORCH_DTYPES, Val, Writer, computing, convert
+from .writer import TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
 
 #: The bodies that are scans, by combiner.
 _BODIES = {f"{c}{{k in I[axis] + 1}} x[set(I, axis, k)]": c for c in ("sum", "prod")}
@@ -162,9 +163,7 @@ class ScanWriter:
         ])  # fmt: skip
 
     def _atom(self, name: str) -> SizeLike:
-        from .contraction import atom_of
-
-        return atom_of(name)
+        return atom(Symbol(name))
 
     def _columns(self, start: str, end: str) -> list[str]:
         self.column = self.space.axis("col", self.d.columns)
@@ -177,7 +176,7 @@ class ScanWriter:
         for v, combiner in self.d.combiners.items():
             dtype = self._held(v)
             self.carries[v] = self.w.names.fresh(f"{v}_carry")
-            identity = f"tl.full([BLOCK_ROWS, 1], {_IDENTITY[combiner]}, {_triton(dtype)})"
+            identity = f"tl.full([BLOCK_ROWS, 1], {_IDENTITY[combiner]}, {TRITON_DTYPES[dtype]})"
             self.w.lines.append(f"{self.carries[v]} = {initial.get(v, identity)}")
         self.w.open({"col"})
         first = self._columns("start + ", end)
@@ -208,7 +207,7 @@ class ScanWriter:
             text = self.w.assign("terms", term).text
         else:
             inner = f"tl.where(row_mask & col_mask, {term.text}, {identity})"
-            typed = f"({inner}).to({_triton(dtype)})" if term.literal is not None else inner
+            typed = f"({inner}).to({TRITON_DTYPES[dtype]})" if term.literal is not None else inner
             text = self.w.assign("terms", Val(typed, dtype, term.axes | {"row", "col"})).text
         axes = frozenset({"row", "col"})
         running = self.w.assign(value, Val(f"{_FUNCTIONS[combiner]}({text}, axis=1)", dtype, axes))
@@ -264,7 +263,7 @@ class ScanWriter:
                 sign = "+" if combiner == "sum" else "*"
                 before = self.w.names.fresh("before")
                 self.w.lines.extend([
-                    f"{before} = tl.full([BLOCK_ROWS, 1], {identity}, {_triton(dtype)})",
+                    f"{before} = tl.full([BLOCK_ROWS, 1], {identity}, {TRITON_DTYPES[dtype]})",
                     "for part in range(0, tl.program_id(1)):",
                     f"    {before} = {before} {sign} tl.load({pointer} + row * SPLITS + part, mask=row_mask, other={identity})",
                 ])  # fmt: skip
@@ -275,12 +274,6 @@ class ScanWriter:
                     f"tl.store({pointer} + row * SPLITS + tl.program_id(1), {self.carries[value]}, mask=row_mask)"
                 )
             self._launch((grid_rows, str(s.splits)), "apply" if last else "totals")
-
-
-def _triton(dtype: str) -> str:
-    from .writer import TRITON_DTYPES
-
-    return TRITON_DTYPES[dtype]
 
 
 def scan_strategies(program: Program, d: Scans, sizes: Sizes, target: Target) -> list[tuple[Strategy, float]]:
@@ -314,7 +307,8 @@ def scan_strategies(program: Program, d: Scans, sizes: Sizes, target: Target) ->
             for n, per_thread in enumerate((16, 32, 8)):
                 add("rows", 1, 0, min(32, max(4, width // (32 * per_thread))), 1 + 0.01 * n)
         if columns > 1024:
-            for n, (together, chunk, warps) in enumerate(((1, 2048, 4), (1, 4096, 8), (1, 1024, 4), (1, 4096, 4), (2, 1024, 4))):
+            walks = ((1, 2048, 4), (1, 4096, 8), (1, 1024, 4), (1, 4096, 4), (2, 1024, 4))
+            for n, (together, chunk, warps) in enumerate(walks):
                 if columns > chunk:
                     add("loop", together, chunk, warps, 1.05 + 0.01 * n)
     programs = target.n_multiprocessors * PROGRAMS_PER_MULTIPROCESSOR
@@ -322,7 +316,8 @@ def scan_strategies(program: Program, d: Scans, sizes: Sizes, target: Target) ->
     together = min(together, next_power_of_2(rows))
     if ceildiv(rows, together) < target.n_multiprocessors and columns >= 8 * chunk and len(d.combiners) == 1:
         for n, splits in enumerate((programs, programs // 2, programs // 4)):
-            splits = min(256, next_power_of_2(ceildiv(splits, ceildiv(rows, together))), next_power_of_2(columns) // (2 * chunk))
+            splits = min(256, next_power_of_2(ceildiv(splits, ceildiv(rows, together))))
+            splits = min(splits, next_power_of_2(columns) // (2 * chunk))
             if splits >= 2:
                 add("split", together, chunk, 4, 1.5 + 0.01 * n, splits, 2)
     if not found:
@@ -330,4 +325,4 @@ def scan_strategies(program: Program, d: Scans, sizes: Sizes, target: Target) ->
     unique: dict[Strategy, float] = {}
     for s, time in sorted(found, key=lambda item: item[1]):
         unique.setdefault(s, time)
-    return [(s, t) for s, t in unique.items()]
+    return list(unique.items())

@@ -68,6 +68,16 @@ CASES: dict[str, dict[str, tuple[str, str, str]]] = {
                             "%k = select(%p) {axis = 0, index = 1} : bf16[2, 2, 21, 24]; "
                             "%v = select(%p) {axis = 0, index = 2} : bf16[2, 2, 21, 24]; "
                             "%y = scaled_dot_product_attention(%q, %k, %v, None) {causal = True} : bf16[2, 2, 21, 24]", "%y"),
+        "aligned": ("%q: bf16[1, 2, 50, 16], %k: bf16[1, 2, 64, 16], %v: bf16[1, 2, 64, 32]",
+                    "%y = scaled_dot_product_attention(%q, %k, %v, None) {causal = True} : bf16[1, 2, 50, 32]", "%y"),
+        "aligned_f32": ("%q: f32[2, 2, 20, 16], %k: f32[2, 1, 64, 16], %v: f32[2, 1, 64, 16]",
+                        "%y = scaled_dot_product_attention(%q, %k, %v, None) : f32[2, 2, 20, 16]", "%y"),
+        "aligned_projection": ("%x: bf16[2, 32, 96]", "%w = reshape(%x) {shape = [2, 32, 3, 2, 16]} : bf16[2, 32, 3, 2, 16]; "
+                               "%p = permute(%w) {order = [2, 0, 3, 1, 4]} : bf16[3, 2, 2, 32, 16]; "
+                               "%q = select(%p) {axis = 0, index = 0} : bf16[2, 2, 32, 16]; "
+                               "%k = select(%p) {axis = 0, index = 1} : bf16[2, 2, 32, 16]; "
+                               "%v = select(%p) {axis = 0, index = 2} : bf16[2, 2, 32, 16]; "
+                               "%y = scaled_dot_product_attention(%q, %k, %v, None) : bf16[2, 2, 32, 16]", "%y"),
         "no_batch": ("%q: f32[9, 16], %k: f32[17, 16], %v: f32[17, 40]",
                      "%y = scaled_dot_product_attention(%q, %k, %v, None) : f32[9, 40]", "%y"),
         "scaled_queries": ("%q: f32[2, 2, 9, 16], %k: f32[2, 2, 9, 16], %v: f32[2, 2, 9, 16]",
