@@ -387,6 +387,7 @@ class Plan:
                 cap = low
             self.law.append((x, low, cap, math.log(low), math.log(cap + 1)))
         self.steps = self._program()
+        self._blame: dict[int, list[Any]] = {}
 
     def _program(self) -> list[tuple[str, int, Any, int]]:
         """Return the computations in order, each condition as early as its arguments are known.
@@ -449,11 +450,11 @@ class Plan:
             return [[(f.function, [find(a) for a in args]) for f, args in bounds] for bounds in (m[1], m[2])]
         return [find(n) for n in m[1][: m[3]]], find(m[2]), m[3] == len(m[1]) - 1
 
-    def draw_roots(self, rng: random.Random, value: list[int], scale: float) -> None:
-        """Draw every free class; ``scale`` below 1 shortens the range of sizes on a log scale."""
+    def draw_roots(self, rng: random.Random, value: list[int], law: list[Any], scale: float) -> None:
+        """Draw free classes; ``scale`` below 1 shortens the range of sizes on a log scale."""
         p = self.profile
         uniform, exp = rng.random, math.exp
-        for x, low, cap, a, b in self.law:
+        for x, low, cap, a, b in law:
             if p.menu and uniform() < p.menu_share:
                 n = p.menu[int(uniform() * len(p.menu))]
                 if low <= n <= cap * scale:
@@ -461,12 +462,40 @@ class Plan:
                     continue
             value[x] = max(low, int(exp(a + (b - a) * scale * uniform())))
 
-    def complete(self, rng: random.Random, value: list[int]) -> bool:
-        """Compute the defined classes from the free ones; return whether every bound holds."""
+    def blamed(self, step: int) -> list[Any]:
+        """Return the laws of the free sizes on which the failure of a step depends."""
+        found = self._blame.get(step)
+        if found is None:
+            kind, x, what, _ = self.steps[step]
+            if kind in ("f", "check", "product"):
+                todo = [x, *what[1]] if kind == "f" else list(what[1])
+            elif kind == "numel":
+                todo = list(what)
+            elif kind == "n":
+                todo = [a for bounds in what for _, args in bounds for a in args]
+            else:
+                todo = [what[1]]
+            made, find = dict(self.order), self.sizes.find
+            seen: set[int] = set()
+            while todo:
+                y = find(todo.pop())
+                if y not in seen:
+                    seen.add(y)
+                    if y in made:
+                        todo.extend(self.sizes.arguments(made[y]))
+            found = self._blame[step] = [law for law in self.law if law[0] in seen]
+        return found
+
+    def complete(self, rng: random.Random, value: list[int]) -> int:
+        """Compute the defined classes from the free ones.
+
+        Returns:
+            -1 where every bound holds, else the step that failed, or the number of steps where everything is too small.
+        """
         low = self.sizes.low
         most = self.profile.max_numel
         steps = self.steps
-        i, n, retries = 0, len(steps), 60
+        i, n, retries = 0, len(steps), 10 + len(steps) // 4
         while i < n:
             kind, x, what, back = steps[i]
             good = True
@@ -505,14 +534,33 @@ class Plan:
             if good:
                 i += 1
             elif back < 0 or not retries:
-                return False
+                return i
             else:
                 # The attributes of a call are drawn until its own conditions hold.
                 retries -= 1
                 i = back
-        if self.profile.min_numel <= 1:
-            return True
-        return max((math.prod([value[d] for d in shape]) for shape in self.tensors), default=1) >= self.profile.min_numel
+        if self.profile.min_numel > 1:
+            if max((math.prod([value[d] for d in t]) for t in self.tensors), default=1) < self.profile.min_numel:
+                return n
+        return -1
+
+    def holds(self, value: list[int]) -> bool:
+        """Return whether given values of all classes satisfy every condition."""
+        for kind, x, what, _ in self.steps:
+            if kind in ("n", "p"):
+                continue
+            if kind == "numel":
+                good = math.prod([value[d] for d in what]) <= self.profile.max_numel
+            else:
+                f, args = what
+                try:
+                    v = f(*[value[a] for a in args])
+                except ZeroDivisionError:
+                    return False
+                good = value[x] == v if kind == "f" else v >= 2 if kind == "product" else bool(v)
+            if not good:
+                return False
+        return max((math.prod([value[d] for d in t]) for t in self.tensors), default=1) >= self.profile.min_numel
 
     def _number(self, lows: Any, highs: Any, rng: random.Random, value: list[int]) -> int | None:
         lo = hi = None
@@ -540,12 +588,20 @@ class Plan:
         value = [1] * len(self.sizes.parent)
         for x, v in self.constants:
             value[x] = v
+        self.draw_roots(rng, value, self.law, 1.0)
         for n in range(tries):
-            # The first half of the draws follow the law; the others a shorter range, for programs that nearly never fit.
-            scale = 1.0 if n < tries // 2 else 1.0 - 0.9 * (n - tries // 2) / (tries - tries // 2)
-            self.draw_roots(rng, value, scale)
-            if self.complete(rng, value):
+            failed = self.complete(rng, value)
+            if failed < 0:
                 return value
+            if n < tries // 4 or failed == len(self.steps):
+                # Plain rejection: everything is drawn again, so that what is kept follows the law given the bounds.
+                self.draw_roots(rng, value, self.law, 1.0)
+            else:
+                # Programs that nearly never fit: only what the failure depends on is drawn again, from shorter ranges.
+                law = self.blamed(failed)
+                if not law:
+                    return None
+                self.draw_roots(rng, value, law, max(0.1, 1.25 - n / tries))
         return None
 
 

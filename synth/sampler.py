@@ -62,6 +62,7 @@ class Spec:
         sharing: weight of each further use of a value.
         input_sharing: probability that a graph input is used again where its type fits.
         constants: whether operators without tensor operands may occur.
+        solver: whether CP-SAT is asked where draws of sizes do not fit (needs OR-tools).
     """
 
     level: int = 3
@@ -78,6 +79,7 @@ class Spec:
     sharing: float = 0.3
     input_sharing: float = 0.15
     constants: bool = True
+    solver: bool = False
 
 
 @attrs.frozen(slots=False)
@@ -361,6 +363,8 @@ class Sampler:
         plan = Plan(sizes, tensors, wanted, self.spec.profile)
         found = plan.sample(rng, 32)
         if found is None:
+            found = self._solved(plan, rng)
+        if found is None:
             return None
         find = sizes.find
 
@@ -376,6 +380,22 @@ class Sampler:
             for w, (s, _, t, local) in zip(nodes, chosen)
         ]
         return self._emit(nodes, outputs, values, guarded, used, shape_of, results, attributes, operands)
+
+    def _solved(self, plan: Plan, rng: random.Random) -> list[int] | None:
+        """Return sizes found by CP-SAT, which are checked like drawn ones; None without OR-tools or a solution."""
+        if not self.spec.solver:
+            return None
+        from .cpsat import solve
+
+        try:
+            found = solve(plan, rng)
+        except Unsatisfiable:
+            self.failures["infeasible"] += 1
+            return None
+        if found is None or not plan.holds(found):
+            return None
+        self.failures["solved"] += 1
+        return found
 
     def _within(
         self, nodes: Sequence[Wired], chosen: list[Any], found: list[int], find: Any, shape_of: list[Any],
