@@ -441,7 +441,7 @@ class AttentionWriter:
         assert isinstance(self.w, _TileWriter)
         parts = self.w.parted(offset, row)
         numel = self.program.types[source].numel
-        if parts is None or self.space.modulo(numel, parts[1]) != 0:
+        if parts is None or parts[1] == 0 or self.space.modulo(numel, parts[1]) != 0:
             raise Unsupported("keys that are no rows of a matrix")
         rest, length = parts
         inner = self.w.parted(rest, column)
@@ -470,10 +470,10 @@ class AttentionWriter:
         found: list[tuple[str, SizeLike]] = []
         scratch = Writer(self.space, Names(self.w.names.taken))
 
-        def load(source: str, dtype: str, offset: SizeLike, guard: tuple[Val, ...] = ()) -> Val:
+        def load(name: str, dtype: str, offset: SizeLike, guard: tuple[Val, ...] = ()) -> Val:
             if guard or dtype != self.dtype:
                 raise Unsupported("keys that are computed on the way")
-            found.append((source, offset))
+            found.append((name, offset))
             return Val("loaded", dtype, self.space.depends(offset))
 
         scratch.load = load  # type: ignore[method-assign]
