@@ -109,6 +109,22 @@ graph conv_f32(%x: f32[32, 64, 56, 56], %w: f32[128, 64, 3, 3], %b: f32[128]) ->
   %h = conv2d(%x, %w, %b) {stride = [1, 1], padding = [1, 1]} : f32[32, 128, 56, 56]
   %y = relu(%h) : f32[32, 128, 56, 56]
 }""", lambda x, w, b: F.relu(F.conv2d(x, w, b, padding=1)), "strict"),
+    "conv_bf16": ("""drt 1
+graph conv_bf16(%x: bf16[32, 128, 56, 56], %w: bf16[128, 128, 3, 3], %b: bf16[128]) -> (%y) {
+  %h = conv2d(%x, %w, %b) {stride = [1, 1], padding = [1, 1]} : bf16[32, 128, 56, 56]
+  %y = relu(%h) : bf16[32, 128, 56, 56]
+}""", lambda x, w, b: F.relu(F.conv2d(x, w, b, padding=1)), "strict"),
+    "conv_groups_f32": ("""drt 1
+graph conv_groups_f32(%x: f32[32, 128, 56, 56], %w: f32[128, 16, 3, 3], %b: f32[128]) -> (%y) {
+  %y = conv2d(%x, %w, %b) {stride = [1, 1], padding = [1, 1], groups = 8} : f32[32, 128, 56, 56]
+}""", lambda x, w, b: F.conv2d(x, w, b, padding=1, groups=8), "strict"),
+    "gated_bf16": ("""drt 1
+graph gated_bf16(%x: bf16[4096, 2048], %w: bf16[5632, 2048], %v: bf16[5632, 2048]) -> (%y) {
+  %g = linear(%x, %w, None) : bf16[4096, 5632]
+  %u = linear(%x, %v, None) : bf16[4096, 5632]
+  %s = silu(%g) : bf16[4096, 5632]
+  %y = mul(%s, %u) : bf16[4096, 5632]
+}""", lambda x, w, v: F.silu(F.linear(x, w)) * F.linear(x, v), "strict"),
     "attention_bf16": (_attention("attention_bf16", "bf16", 4, 16, 4096, 64, True),
                        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), "strict"),
     "attention_f32": (_attention("attention_f32", "f32", 4, 16, 1024, 64, False),

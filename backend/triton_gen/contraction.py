@@ -84,6 +84,24 @@ class Contraction:
         return pull._as_val(pull.indexed(self.right if right else self.left, env, (), node))
 
 
+@attrs.frozen
+class Product:
+    """The matrix products of a fragment, all over the same axes, and where each output stands on them.
+
+    Attributes:
+        parts: the products, at most two.
+        outputs: names.
+    """
+
+    parts: tuple[Contraction, ...]
+    outputs: tuple[str, ...]
+
+    @property
+    def main(self) -> Contraction:
+        """The first product, whose axes all others share."""
+        return self.parts[0]
+
+
 def find_sum(e: ex.Expr) -> ex.Fold | None:
     """Return the sum of products inside an index body."""
     if isinstance(e, ex.Fold):

@@ -9,63 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import attrs
-
 from ...ir import SizeLike, Unsupported
 from ...ir.intrinsics import SPECIAL
-from ...ir.typesys import DTYPES, is_float
-from ..candidate import Target
-from .contraction import Contraction, contraction_of, invert
+from ...ir.typesys import is_float
+from .contraction import Contraction, Product, contraction_of, invert
 from .coords import Space
-from .kernel import Assembly, Launch, Sizes, ceildiv, new_names, next_power_of_2, product, size_text
+from .kernel import Assembly, Launch, Sizes, new_names, product, size_text
 from .pull import Coordinates, Program, Pull, Site
+from .tiling import Tiling
 from .writer import TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
-
 
 #: Names that the tile loop itself uses.
 _LOCALS = {
-    "m", "n", "b", "k_a", "k_b", "pid", "tile_m", "tile_n", "tiles_m", "tiles_n", "first", "height", "group", "start", "inner",
-    "rows", "cols", "split", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SPLITS",
+    "m", "n", "b", "k_a", "k_b", "pid", "tile", "tile_m", "tile_n", "tiles_m", "tiles_n", "first", "height", "group", "start",
+    "inner", "rows", "cols", "split", "step", "third", "padded", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SPLITS",
 }  # fmt: skip
-
-
-@attrs.frozen
-class Tiling:
-    """Block sizes and launch options of one variant; ``splits`` programs share the k of one tile."""
-
-    m: int
-    n: int
-    k: int
-    num_warps: int
-    num_stages: int
-    splits: int = 1
-    group: int = 8
-    arithmetic: str = ""
-
-    @property
-    def label(self) -> str:
-        """The variant's name."""
-        split = f" split {self.splits}" if self.splits > 1 else ""
-        arithmetic = f" {self.arithmetic}" if self.arithmetic else ""
-        return f"gemm {self.m}x{self.n}x{self.k}{arithmetic} w{self.num_warps} s{self.num_stages}{split}"
-
-
-@attrs.frozen
-class Product:
-    """The matrix products of a fragment, all over the same axes, and where each output stands on them.
-
-    Attributes:
-        parts: the products, at most two.
-        outputs: names.
-    """
-
-    parts: tuple[Contraction, ...]
-    outputs: tuple[str, ...]
-
-    @property
-    def main(self) -> Contraction:
-        """The first product, whose axes all others share."""
-        return self.parts[0]
 
 
 def find_product(program: Program) -> Product | None:
@@ -160,12 +118,25 @@ def prologue_flops(program: Program, p: Product) -> int:
     return total
 
 
+def operand_dtype(program: Program, c: Contraction) -> str:
+    """Return the element type of the factors.
+
+    Raises:
+        Unsupported: the tensor cores have no product of such elements.
+    """
+    dtype = program.types[next(iter(program.producers[c.value].uses()))].dtype
+    if dtype in ("i64", "i32", "u8", "bool"):
+        raise Unsupported(f"matrix products of {dtype}")
+    return dtype
+
+
 class GemmWriter:
     """Writes one variant of a matrix product."""
 
     def __init__(self, program: Program, p: Product, tiling: Tiling, assembly: Assembly) -> None:
         self.program, self.p, self.t, self.assembly = program, p, tiling, assembly
         self.sizes: Sizes = assembly.sizes
+        self.descriptors: dict[str, tuple[str, str]] = {}
         self.wide = any(self.sizes.hint(t.numel) >= 2**31 for t in program.types.values())
 
     def write(self) -> None:
@@ -195,10 +166,14 @@ class GemmWriter:
         names.taken |= _LOCALS
         self.w = w = Writer(self.space, names)
         wide = ".to(tl.int64)" if self.wide else ""
+        resident = t.resident > 0
+        if not resident:
+            w.lines.append("pid = tl.program_id(0)")
+        w.lines.extend([f"tiles_m = tl.cdiv({size_text(m)}, BLOCK_M)", f"tiles_n = tl.cdiv({size_text(n)}, BLOCK_N)"])
+        before = len(w.lines)
+        if resident:
+            w.lines.append("pid = tile" if batch == 1 else "pid = tile % (tiles_m * tiles_n)")
         w.lines.extend([
-            "pid = tl.program_id(0)",
-            f"tiles_m = tl.cdiv({size_text(m)}, BLOCK_M)",
-            f"tiles_n = tl.cdiv({size_text(n)}, BLOCK_N)",
             "# Programs that run together share rows of tiles, so operands stay in the L2 cache.",
             "group = GROUP * tiles_n",
             "first = (pid // group) * GROUP",
@@ -210,61 +185,86 @@ class GemmWriter:
         ])  # fmt: skip
         w.lines.extend(self._axis("m", m, "BLOCK_M", "rows", "[:, None]"))
         w.lines.extend(self._axis("n", n, "BLOCK_N", "cols", "[None, :]"))
-        constants = {"BLOCK_M": str(t.m), "BLOCK_N": str(t.n), "BLOCK_K": str(t.k), "GROUP": str(t.group)}
-        grid = [f"triton.cdiv({size_text(m)}, {t.m}) * triton.cdiv({size_text(n)}, {t.n})"]
-        b: SizeLike = 0
+        self.constants = {"BLOCK_M": str(t.m), "BLOCK_N": str(t.n), "BLOCK_K": str(t.k), "GROUP": str(t.group)}
+        tiles = f"triton.cdiv({size_text(m)}, {t.m}) * triton.cdiv({size_text(n)}, {t.n})"
+        self.grid = [tiles]
+        self.b: SizeLike = 0
         if batch != 1:
-            b = self.space.axis("b", batch)
-            w.lines.append(f"b = tl.program_id(1){wide}")
-            grid.append(size_text(batch))
-        pull = Pull(self.program, w, self._refuse)
-        accumulators = []
-        dtypes = []
+            self.b = self.space.axis("b", batch)
+            w.lines.append(f"b = {'tile // (tiles_m * tiles_n)' if resident else 'tl.program_id(1)'}{wide}")
+            self.grid.append(size_text(batch))
+        if resident:
+            self.grid = [f"min({t.resident * self.assembly.n_multiprocessors}, {' * '.join([tiles, *self.grid[1:]])})"]
+        self.mm, self.nn = self._or_zero("m", m), self._or_zero("n", n)
+        self.pull = pull = Pull(self.program, w, self._refuse)
+        self.accumulators = []
+        self.dtypes = []
         for c in self.p.parts:
-            operand = self._operand_dtype(c)
+            operand = operand_dtype(self.program, c)
             held = "f64" if operand == "f64" else "f32" if is_float(operand) else "i32"
             name = names.fresh("acc")
             w.lines.append(f"{name} = tl.zeros([BLOCK_M, BLOCK_N], {TRITON_DTYPES[held]})")
-            accumulators.append(name)
-            dtypes.append((operand, held))
-        w.open({"k_a", "k_b"})
-        head = ["inner = start + tl.arange(0, BLOCK_K)"]
-        head += self._axis("k_a", k, "BLOCK_K", "inner", "[None, :]")
-        head += self._axis("k_b", k, "BLOCK_K", "inner", "[:, None]")
-        mm, nn = self._or_zero("m", m), self._or_zero("n", n)
-        ka, kb = self._or_zero("k_a", k), self._or_zero("k_b", k)
-        updates = []
-        for c, acc, (operand, held) in zip(self.p.parts, accumulators, dtypes, strict=True):
-            left = self._tile(c.factor(pull, False, b, mm, ka), operand, "m", "k_a", ("BLOCK_M", "BLOCK_K"))
-            right = self._tile(c.factor(pull, True, b, nn, kb), operand, "n", "k_b", ("BLOCK_K", "BLOCK_N"))
-            precision = f', input_precision="{t.arithmetic}"' if t.arithmetic else ""
-            out = f", out_dtype={TRITON_DTYPES[held]}" if held != "f32" else ""
-            updates.append(f"{acc} = tl.dot({left}, {right}, {acc}{precision}{out})")
-        w.lines.extend(updates)
-        if t.splits == 1:
-            loop = f"for start in range(0, {size_text(k)}, BLOCK_K):"
-        else:
-            axis = 2 if batch != 1 else 1
-            w.scopes[0].lines.append(f"split = tl.program_id({axis})")
-            loop = f"for start in range(split * BLOCK_K, {size_text(k)}, SPLITS * BLOCK_K):"
-            constants["SPLITS"] = str(t.splits)
-            grid.append(str(t.splits))
-        w.close(loop, head)
-        result = self.p.main.flat(self.space, b, mm, nn)
+            self.accumulators.append(name)
+            self.dtypes.append((operand, held))
+        self._products()
+        result = self.p.main.flat(self.space, self.b, self.mm, self.nn)
         axes = frozenset(x for x in ("b", "m", "n") if x in self.space.extents)
         if t.splits == 1:
-            self._epilogue(pull, result, accumulators, dtypes, axes)
+            self._epilogue(pull, result, self.accumulators, self.dtypes, axes)
         else:
             shape = self.program.types[self.p.main.value].shape
-            for c, acc in zip(self.p.parts, accumulators, strict=True):
+            for c, acc in zip(self.p.parts, self.accumulators, strict=True):
                 pointer = w.pointer(self._buffer(c))
                 offset = self.space.ravel(result, shape)
                 mask = w.mask({"m", "n"})
                 total = size_text(product(shape), 2)
                 lead = "split.to(tl.int64)" if self.sizes.hint(product(shape)) * t.splits >= 2**31 else "split"
                 w.lines.append(f"tl.store({pointer} + {lead} * {total} + {self.space.text(offset, 1)}, {acc}, mask={mask})")
+        if resident:
+            number = "tiles_m * tiles_n" + ("" if batch == 1 else f" * {size_text(batch, 2)}")
+            body = ["    " + line for line in w.lines[before:]]
+            w.lines[before:] = [f"for tile in tl.range(tl.program_id(0), {number}, tl.num_programs(0), flatten=True):", *body]
         options = {"num_warps": t.num_warps, "num_stages": t.num_stages}
-        self.assembly.launches.append(Launch(w, tuple(grid), constants, options))
+        launch = Launch(w, tuple(self.grid), self.constants, options, descriptors=self.descriptors)
+        self.assembly.launches.append(launch)
+
+    def _products(self) -> None:
+        """Write the loop over k that adds to the accumulators."""
+        w, t = self.w, self.t
+        k = self.p.main.extents[3]
+        w.open({"k_a", "k_b"})
+        head = ["inner = start + tl.arange(0, BLOCK_K)"]
+        head += self._axis("k_a", k, "BLOCK_K", "inner", "[None, :]")
+        head += self._axis("k_b", k, "BLOCK_K", "inner", "[:, None]")
+        updates = []
+        for part, acc in enumerate(self.accumulators):
+            updates.append(self._dot(acc, self._factor(part, False), self._factor(part, True), part))
+        w.lines.extend(updates)
+        if t.splits == 1:
+            loop = f"for start in range(0, {size_text(k)}, BLOCK_K):"
+        else:
+            axis = 2 if self.p.main.extents[0] != 1 else 1
+            w.scopes[0].lines.append(f"split = tl.program_id({axis})")
+            loop = f"for start in range(split * BLOCK_K, {size_text(k)}, SPLITS * BLOCK_K):"
+            self.constants["SPLITS"] = str(t.splits)
+            self.grid.append(str(t.splits))
+        w.close(loop, head)
+
+    def _factor(self, part: int, right: bool) -> str:
+        """Return the current tile of a factor."""
+        c, operand = self.p.parts[part], self.dtypes[part][0]
+        k = self.p.main.extents[3]
+        if right:
+            v = c.factor(self.pull, True, self.b, self.nn, self._or_zero("k_b", k))
+            return self._tile(v, operand, "n", "k_b", ("BLOCK_K", "BLOCK_N"))
+        v = c.factor(self.pull, False, self.b, self.mm, self._or_zero("k_a", k))
+        return self._tile(v, operand, "m", "k_a", ("BLOCK_M", "BLOCK_K"))
+
+    def _dot(self, acc: str, left: str, right: str, part: int) -> str:
+        precision = f', input_precision="{self.t.arithmetic}"' if self.t.arithmetic else ""
+        held = self.dtypes[part][1]
+        out = f", out_dtype={TRITON_DTYPES[held]}" if held != "f32" else ""
+        return f"{acc} = tl.dot({left}, {right}, {acc}{precision}{out})"
 
     def _or_zero(self, name: str, extent: SizeLike) -> SizeLike:
         from .contraction import atom_of
@@ -273,13 +273,6 @@ class GemmWriter:
 
     def _buffer(self, c: Contraction) -> str:
         return f"{c.value}_parts"
-
-    def _operand_dtype(self, c: Contraction) -> str:
-        node = self.program.producers[c.value]
-        dtype = self.program.types[next(iter(node.uses()))].dtype
-        if dtype in ("i64", "i32", "u8", "bool"):
-            raise Unsupported(f"matrix products of {dtype}")
-        return dtype
 
     def _tile(self, v: Val, dtype: str, outer: str, inner: str, shape: tuple[str, str]) -> str:
         """Return a factor's tile in the operand's own type, with zeros beyond k."""
@@ -334,7 +327,7 @@ class GemmWriter:
         sums = {}
         for c in self.p.parts:
             pointer = w.pointer(self._buffer(c))
-            held = "f64" if self._operand_dtype(c) == "f64" else "f32"
+            held = "f64" if operand_dtype(self.program, c) == "f64" else "f32"
             name = names.fresh("acc")
             w.lines.append(f"{name} = tl.zeros([BLOCK], {TRITON_DTYPES[held]})")
             w.lines.append("for part in range(SPLITS):")
@@ -356,84 +349,6 @@ def _symbols(size: SizeLike) -> set:  # type: ignore[type-arg]
     from ...ir.size import symbols_of
 
     return symbols_of(size)
-
-
-#: (m, n, k, warps, stages) by the arithmetic that the tensor cores do, best guess first.
-_TILINGS: dict[str, tuple[tuple[int, int, int, int, int], ...]] = {
-    "half": ((128, 256, 64, 8, 3), (128, 128, 64, 8, 4), (256, 128, 64, 8, 3), (128, 128, 64, 4, 4), (64, 256, 64, 4, 4),
-             (64, 128, 64, 4, 4), (128, 64, 64, 4, 4), (64, 64, 64, 4, 5), (32, 64, 128, 4, 4)),
-    "tf32": ((128, 128, 32, 8, 4), (128, 256, 32, 8, 3), (256, 128, 32, 8, 3), (128, 128, 32, 4, 4), (64, 128, 32, 4, 4),
-             (64, 64, 32, 4, 5), (128, 64, 32, 4, 4), (32, 64, 64, 4, 4)),
-    "tf32x3": ((128, 128, 32, 8, 3), (128, 64, 32, 4, 3), (64, 128, 32, 4, 3), (128, 128, 32, 4, 3), (128, 128, 16, 8, 4),
-               (64, 64, 32, 4, 4), (128, 256, 16, 8, 3), (32, 64, 32, 4, 4)),
-    "ieee": ((64, 64, 16, 4, 3), (128, 64, 16, 8, 3), (128, 128, 16, 8, 2), (64, 64, 32, 8, 3), (32, 64, 32, 4, 3)),
-}  # fmt: skip
-
-#: Measured shares of the datasheet rate that such tile loops reach.
-_EFFICIENCY = {"half": 0.75, "tf32": 0.7, "tf32x3": 0.75, "ieee": 0.5}
-
-
-def tilings(
-    program: Program, p: Product, sizes: Sizes, target: Target, precision: str, traffic: int
-) -> list[tuple[Tiling, float]]:
-    """Return (tiling, predicted microseconds), the best prediction first."""
-    batch, m, n, k = (sizes.hint(e) for e in p.main.extents)
-    node = program.producers[p.main.value]
-    dtype = program.types[next(iter(node.uses()))].dtype
-    flops = 2.0 * batch * m * n * k * len(p.parts)
-    memory_us = traffic / (target.bandwidth_gbps * 1e3)
-    found: list[tuple[Tiling, float]] = []
-    for kind, arithmetic, rate in _arithmetics(dtype, precision, target):
-        for order, (bm, bn, bk, warps, stages) in enumerate(_TILINGS[kind]):
-            bm, bn = min(bm, max(16, next_power_of_2(m))), min(bn, max(16, next_power_of_2(n)))
-            bk = min(bk, max(16, next_power_of_2(k)))
-            if len(p.parts) > 1 and bm * bn > 128 * 128:
-                continue
-            if _shared_bytes(bm, bn, bk, stages, DTYPES[dtype]) * len(p.parts) > target.shared_bytes:
-                stages = max(2, stages - 1)
-            tiles = batch * ceildiv(m, bm) * ceildiv(n, bn)
-            padded = batch * ceildiv(m, bm) * bm * ceildiv(n, bn) * bn * k * 2.0 * len(p.parts)
-            # Small tiles re-read operands: bytes from L2 per operation grow as 1/bm + 1/bn.
-            reuse = 1 + 24 * (1 / bm + 1 / bn) / 2
-            for splits in _splits(tiles, k, bk, target):
-                waves = ceildiv(tiles * splits, target.n_multiprocessors) / (tiles * splits / target.n_multiprocessors)
-                compute_us = max(flops, padded) / (rate * _EFFICIENCY[kind] * 1e6) * waves * reuse
-                extra = 0.0
-                if splits > 1:
-                    partial = 4.0 * batch * m * n * splits * len(p.parts)
-                    extra = 2 * partial / (target.bandwidth_gbps * 1e3) + target.launch_us
-                stream_us = memory_us * max(1.0, target.n_multiprocessors / (tiles * splits))
-                time = max(compute_us, stream_us) + extra + target.launch_us + 1e-3 * order
-                found.append((Tiling(bm, bn, bk, warps, stages, splits, 8, arithmetic), time))
-    unique: dict[Tiling, float] = {}
-    for t, time in sorted(found, key=lambda item: item[1]):
-        unique.setdefault(t, time)
-    return list(unique.items())
-
-
-def _arithmetics(dtype: str, precision: str, target: Target) -> list[tuple[str, str, float]]:
-    rates = target.rate_tflops
-    if dtype in ("bf16", "f16"):
-        return [("half", "", rates[dtype])]
-    if dtype == "f32":
-        strict = [("tf32x3", "tf32x3", rates["tf32"] / 3), ("ieee", "ieee", rates["f32"])]
-        return [("tf32", "tf32", rates["tf32"]), *strict] if precision == "tf32" else strict
-    if dtype == "f64":
-        return [("ieee", "ieee", rates["f64"] / 4)]
-    return [("half", "", rates["f16"])]
-
-
-def _splits(tiles: int, k: int, bk: int, target: Target) -> list[int]:
-    """Return how many programs may share the k of a tile: more where there are fewer tiles than multiprocessors."""
-    out = [1]
-    if tiles <= target.n_multiprocessors // 2 and k >= 8 * bk:
-        wanted = next_power_of_2(max(2, target.n_multiprocessors // tiles))
-        out += [s for s in (wanted, wanted // 2, wanted * 2) if 2 <= s <= 64 and s * bk * 2 <= k]
-    return out
-
-
-def _shared_bytes(m: int, n: int, k: int, stages: int, element_bytes: int) -> int:
-    return (m * k + k * n) * element_bytes * stages
 
 
 #: Operations per element on the way into a product that are worth computing again for each tile.

@@ -55,7 +55,7 @@ class Launch:
         constants: constexpr parameters -> launcher text.
         options: ``num_warps`` and ``num_stages``.
         suffix: distinguishes the kernels of one candidate.
-        prologue: statements before the body (program ids and tile indices).
+        descriptors: parameters that are tensor descriptors -> (the tensor, shape, strides and block of it as launcher text).
     """
 
     writer: Writer
@@ -63,6 +63,7 @@ class Launch:
     constants: dict[str, str]
     options: dict[str, int]
     suffix: str = "kernel"
+    descriptors: dict[str, tuple[str, str]] = attrs.field(factory=dict)
 
 
 class Assembly:
@@ -73,14 +74,19 @@ class Assembly:
         typed: the fragment with symbolic sizes, for shapes.
         entry: name of the launcher and prefix of every top-level name.
         sizes: where symbols come from.
+        n_multiprocessors: those of the target.
     """
 
-    def __init__(self, graph: Graph, typed: Graph, entry: str, sizes: Sizes) -> None:
+    def __init__(self, graph: Graph, typed: Graph, entry: str, sizes: Sizes, n_multiprocessors: int = 132) -> None:
         self.graph = graph
         self.typed = typed
         self.entry = entry
         self.sizes = sizes
+        self.n_multiprocessors = n_multiprocessors
         self.launches: list[Launch] = []
+        #: What the launcher asks before it makes ``launches``, and what it launches where the answer is no.
+        self.condition = ""
+        self.otherwise: list[Launch] = []
         self.buffers: list[tuple[str, str, str]] = []
         self.helpers: dict[str, str] = {}
 
@@ -90,7 +96,7 @@ class Assembly:
 
     def source(self, note: str) -> str:
         """Return the module text: kernels, then the launcher."""
-        parts = [*self.helpers.values(), *(self._kernel(launch) for launch in self.launches)]
+        parts = [*self.helpers.values(), *(self._kernel(launch) for launch in self.launches + self.otherwise)]
         parts.append(self._launcher(note))
         return "\n\n\n".join(parts) + "\n"
 
@@ -99,7 +105,7 @@ class Assembly:
         assert len(w.scopes) == 1
         body = w.scopes[0].lines
         used = self._sizes_used(body)
-        params = [*w.pointers.values()]
+        params = [*w.pointers.values(), *launch.descriptors]
         params += [s if s in self.sizes.dynamic else f"{s}: tl.constexpr" for s in used]
         params += [f"{c}: tl.constexpr" for c in launch.constants]
         head = _wrapped(f"def {self.entry}_{launch.suffix}(", params, "):")
@@ -125,13 +131,20 @@ class Assembly:
         lines = [f"def {self.entry}({', '.join(_safe(n) for n in names)}):"]
         lines += [f'    """{note}', "", *("    " + line for line in ir), '    """']
         body: list[str] = []
-        pointed = {p for launch in self.launches for p in launch.writer.pointers}
+        every = self.launches + self.otherwise
+        pointed = {p for launch in every for p in [*launch.writer.pointers, *(name for name, _ in launch.descriptors.values())]}
+        if any(launch.descriptors for launch in every):
+            # Triton does not load this module by itself.
+            body.append("from triton.tools.tensor_descriptor import TensorDescriptor")
         for n in names:
             if n in pointed and g.types[n].rank:
                 body.append(f"{_safe(n)} = {_safe(n)}.contiguous()")
         calls: list[str] = []
         for launch in self.launches:
             calls += self._call(launch)
+        if self.condition:
+            plain = [line for launch in self.otherwise for line in self._call(launch)]
+            calls = [f"if {self.condition}:", *("    " + c for c in calls), "else:", *("    " + c for c in plain)]
         made = dict.fromkeys(outputs)
         device = f"{_safe(names[0])}.device" if names else '"cuda"'
         allocations = []
@@ -174,11 +187,12 @@ class Assembly:
         w = launch.writer
         used = self._sizes_used(w.scopes[0].lines)
         arguments = [_safe(n) for n in w.pointers]
+        arguments += [f"TensorDescriptor({_safe(n)}, {text})" for n, text in launch.descriptors.values()]
         arguments += [s if s in self.sizes.dynamic else f"{s}={s}" for s in used]
         arguments += [f"{c}={text}" for c, text in launch.constants.items()]
         arguments += [f"{k}={v}" for k, v in launch.options.items()]
         # A positional argument may not follow a keyword one.
-        arguments.sort(key=lambda a: "=" in a)
+        arguments.sort(key=lambda a: "=" in a.split("(")[0])
         grid = ", ".join(launch.grid) + ("," if len(launch.grid) == 1 else "")
         head = f"{self.entry}_{launch.suffix}[({grid})]("
         return _wrapped(head, arguments, ")").split("\n")

@@ -8,14 +8,19 @@ from collections.abc import Callable, Mapping
 import attrs
 
 from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
-from ...ir.cost import graph_cost
+from ...ir.cost import graph_cost, node_flops
 from ..candidate import H100, Candidate, Target
-from .gemm import CHEAP_PROLOGUE, GemmWriter, Product, Tiling, find_product, prologue_flops, tilings
+from . import attention, scan
+from .contraction import Product
+from .descriptors import DescriptorWriter, direct
+from .gemm import CHEAP_PROLOGUE, GemmWriter, find_product, operand_dtype, prologue_flops
 from .kernel import Assembly, Sizes
 from .loops import Domain, LoopWriter, Strategy, find_domain
+from .pack import PackedWriter
 from .pull import Program
 from .strategies import loop_strategies, traffic_bytes, transposed_axis
 from .symbolic import fixed_sizes, named_sizes, numbered_axes
+from .tiling import Tiling, tilings
 
 
 @attrs.frozen
@@ -23,7 +28,7 @@ class Plan:
     """How the generator would write a fragment.
 
     Attributes:
-        family: ``pointwise``, ``reduction``, ``gemm`` or ``attention``.
+        family: ``pointwise``, ``reduction``, ``scan``, ``gemm`` or ``attention``.
         recompute: whether an expensive value would be computed more than once.
         bytes: device-memory traffic.
         flops: floating-point operations.
@@ -61,9 +66,22 @@ def plan(fragment: Graph, ops: OpSet, strides: Mapping[str, tuple[int, ...]] | N
     """
     check(fragment, ops)
     typed, sizes = fixed_sizes(fragment)
-    program = Program(expand_graph(typed, ops), ops)
+    program = Program(expand_graph(typed, ops, keep=attention.is_attention), ops)
     flops = sizes.hint(graph_cost(fragment, ops).flops)
     traffic = traffic_bytes(program, sizes)
+    attended = attention.find_attention(program)
+    if attended is not None:
+        attention.AttentionWriter(
+            program, attended, attention.Tiling(32, 32, 4, 2), Assembly(fragment, program.graph, fragment.name, sizes)
+        ).write()
+        if attended.causal:
+            flops -= sizes.hint(node_flops(attended.node, program.types, ops)) // 2
+        return Plan("attention", attention.repeats_work(program, attended), traffic, flops, 1)
+    scans = scan.find_scans(program)
+    if scans is not None:
+        variants = _scan_variants(program, scans, sizes, H100)
+        variants[0].write(Assembly(fragment, program.graph, fragment.name, sizes))
+        return Plan("scan", False, traffic, flops, 2 if variants[0].label.startswith("scan split") else 1)
     product = find_product(program)
     if product is not None:
         GemmWriter(program, product, _TRIAL, Assembly(fragment, program.graph, fragment.name, sizes)).write()
@@ -133,16 +151,53 @@ def _loop_variant(program: Program, domain: Domain, s: Strategy, predicted_us: f
 def _gemm_variants(program: Program, product: Product, sizes: Sizes, target: Target, precision: str) -> list[Variant]:
     def variant(t: Tiling, predicted_us: float) -> Variant:
         note = "Tiles of the result, accumulated over k in registers; what follows the product is its epilogue."
+        if t.operands == "packed":
+            note = "Operands are first split into halves of 11 bits; three half-precision products keep float32's accuracy."
         if t.splits > 1:
             note = "Several programs share the k of one tile; a second kernel adds their parts in order."
 
         def write(assembly: Assembly) -> None:
-            GemmWriter(program, product, t, assembly).write()
+            writers[t.operands](program, product, t, assembly).write()
 
         return Variant(t.label, predicted_us, note, write, "tf32" if t.arithmetic == "tf32" else "strict")
 
-    found = tilings(program, product, sizes, target, precision, traffic_bytes(program, sizes))
+    writers = {"loads": GemmWriter, "tma": DescriptorWriter, "packed": PackedWriter}
+    dtype = operand_dtype(program, product.main)
+    gathered = any(direct(program, c, right) is None for c in product.parts for right in (False, True))
+    found = tilings(product, dtype, sizes, target, precision, traffic_bytes(program, sizes), gathered)
     return [variant(t, time) for t, time in found]
+
+
+def _attention_variants(
+    program: Program, attended: attention.Attention, sizes: Sizes, target: Target, precision: str
+) -> list[Variant]:
+    def variant(t: attention.Tiling, predicted_us: float) -> Variant:
+        note = "One pass over the keys for each tile of queries, with running maxima and sums."
+        if t.splits > 1:
+            note = "Several programs share the keys of one tile of queries; a second kernel joins their parts in order."
+
+        def write(assembly: Assembly) -> None:
+            attention.AttentionWriter(program, attended, t, assembly).write()
+
+        return Variant(t.label, predicted_us, note, write, "tf32" if t.arithmetic == "tf32" else "strict")
+
+    return [variant(t, time) for t, time in attention.tilings(program, attended, sizes, target, precision)]
+
+
+def _scan_variants(program: Program, scans: scan.Scans, sizes: Sizes, target: Target) -> list[Variant]:
+    notes = {
+        "rows": "Whole rows in registers, scanned there.",
+        "loop": "Each program walks its rows in chunks and carries the running value along.",
+        "split": "The first launch leaves the total of every part of a row; the second starts each part from those before it.",
+    }
+
+    def variant(s: Strategy, predicted_us: float) -> Variant:
+        def write(assembly: Assembly) -> None:
+            scan.ScanWriter(program, scans, s, assembly).write()
+
+        return Variant(f"scan {s.label}", predicted_us, notes[s.kind], write)
+
+    return [variant(s, time) for s, time in scan.scan_strategies(program, scans, sizes, target)]
 
 
 class TemplateTranslator:
@@ -189,9 +244,15 @@ class TemplateTranslator:
         return next(found for found in readings if _divisions(found[0].source) <= 2 * fewest)
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
-        program = Program(expand_graph(typed, self.ops), self.ops)
-        product = find_product(program)
-        if product is not None:
+        program = Program(expand_graph(typed, self.ops, keep=attention.is_attention), self.ops)
+        attended = attention.find_attention(program)
+        scans = scan.find_scans(program) if attended is None else None
+        product = find_product(program) if attended is None and scans is None else None
+        if attended is not None:
+            variants = _attention_variants(program, attended, sizes, self.target, self.precision)
+        elif scans is not None:
+            variants = _scan_variants(program, scans, sizes, self.target)
+        elif product is not None:
             variants = _gemm_variants(program, product, sizes, self.target, self.precision)
         else:
             variants = _loop_variants(program, find_domain(program), sizes, self.target)
@@ -200,7 +261,7 @@ class TemplateTranslator:
         for v in variants:
             if len(out) >= n:
                 break
-            assembly = Assembly(fragment, program.graph, fragment.name, sizes)
+            assembly = Assembly(fragment, program.graph, fragment.name, sizes, self.target.n_multiprocessors)
             try:
                 v.write(assembly)
             except Unsupported as error:
@@ -218,5 +279,6 @@ class TemplateTranslator:
 
 
 def _divisions(source: str) -> int:
-    kernels = source.rsplit("def ", 1)[0]
-    return len(re.findall(r" (?://|%) ", kernels))
+    kernels = source.rsplit("def ", 1)[0].split("@triton.jit")
+    # Kernels for what is not aligned do not count.
+    return sum(len(re.findall(r" (?://|%) ", k)) for k in kernels if "_plain(" not in k)
