@@ -75,7 +75,7 @@ def _pair(program: Program, second: Site, sites: Sequence[Site]) -> Pair | None:
         return None
     axes = _axes(program, second)
     kept, given = program.types[x].shape, program.types[shift].shape
-    if kept != program.types[deviation].shape or len(given) != len(kept) or any(given[a] != 1 for a in axes):
+    if kept != difference.types[0].shape or len(given) != len(kept) or any(given[a] != 1 for a in axes):
         return None
     for first in sites:
         if _folded(program, first, "max" if kind == "exp" else "sum") == x and _axes(program, first) == axes:

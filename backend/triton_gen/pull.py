@@ -14,15 +14,16 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from ...ir import Graph, Literal, Node, OpSet, Size, SizeLike, Unsupported
+from ...ir import Literal, Node, Size, SizeLike, Unsupported
 from ...ir import expr as ex
 from ...ir.evaluate import FUNCTIONS, UNKNOWN, evaluate, present_key
-from ...ir.infer import infer
 from ...ir.intrinsics import INTRINSICS
 from ...ir.opdef import Hook, Index, Reduce, Scalar
 from ...ir.typesys import is_float
 from . import scalars
 from .coords import Space
+from .program import Operand
+from .program import Program as Program
 from .writer import LEVELS, Val, Writer, computing, convert, literal
 
 #: Folds over at most this many static positions are written out (pooling windows); longer ones are sites.
@@ -30,13 +31,6 @@ MAX_UNROLLED = 64
 
 Coordinates: TypeAlias = "tuple[SizeLike, ...]"
 Guard: TypeAlias = "tuple[Val, ...]"
-
-
-@attrs.frozen
-class Operand:
-    """An operand in the environment of a body: a value name, a literal, or a tuple of operands."""
-
-    source: Any
 
 
 @attrs.frozen(eq=False)
@@ -68,68 +62,6 @@ class Site:
 
 
 Barrier: TypeAlias = "Callable[[Site], Val]"
-
-
-def without_duplicates(graph: Graph) -> Graph:
-    """Return ``graph`` with each repeated application replaced by its first occurrence."""
-    same: dict[str, str] = {}
-    seen: dict[object, Node] = {}
-    nodes: list[Node] = []
-
-    def renamed(o: Any) -> Any:
-        return same.get(o, o) if isinstance(o, str) else tuple(map(renamed, o)) if isinstance(o, tuple) else o
-
-    for node in graph.nodes:
-        operands = tuple(renamed(o) for o in node.operands)
-        key = (node.op, operands, node.attrs)
-        first = seen.get(key)
-        if first is not None and not set(node.results) & graph.live_out:
-            same.update(zip(node.results, first.results, strict=True))
-            continue
-        if first is None:
-            seen[key] = node
-        nodes.append(attrs.evolve(node, operands=operands))
-    return attrs.evolve(graph, nodes=tuple(nodes))
-
-
-class Program:
-    """A fragment in primitives with the environment of every node; shared by all attempts to write it."""
-
-    def __init__(self, graph: Graph, ops: OpSet) -> None:
-        graph = without_duplicates(graph)
-        self.graph = graph
-        self.ops = ops
-        self.types = graph.types
-        self.producers = graph.producers
-        self._env: dict[int, dict[str, Any]] = {}
-
-    def env(self, node: Node) -> dict[str, Any]:
-        """Return the environment of a node's body: sizes, attributes, and its operands as :class:`Operand`."""
-        found = self._env.get(id(node))
-        if found is None:
-            op = self.ops[node.op]
-            found = dict(infer(op, [self._type(o) for o in node.operands], node.attributes).env)
-            operands = [*node.operands, *([None] * (len(op.operands) - len(node.operands)))]
-            for p, o in zip(op.operands, operands, strict=True):
-                if o is not None:
-                    found[p.name] = Operand(o)
-            self._env[id(node)] = found
-        return found
-
-    def _type(self, o: Any) -> Any:
-        if isinstance(o, str):
-            return self.types[o]
-        return tuple(self._type(x) for x in o) if isinstance(o, tuple) else o
-
-    def reduction(self, node: Node, body: Reduce) -> tuple[tuple[SizeLike, ...], tuple[int, ...], bool]:
-        """Return (the shape folded over, the axes, whether the axes are kept with size 1)."""
-        env = self.env(node)
-        shapes = [self.types[o].shape for o in node.uses()]
-        shape = FUNCTIONS["broadcast"](*shapes)
-        axes = evaluate(body.axes, env)
-        axes = tuple(axes) if isinstance(axes, (tuple, list)) else (axes,)
-        kept = len(node.types[0].shape) == len(shape)
-        return shape, axes, kept
 
 
 class Pull:
@@ -506,24 +438,25 @@ class Pull:
         parts = node.operands[0]
         assert isinstance(parts, tuple)
         start: SizeLike = 0
-        branches: list[tuple[bool | Val, Any, Coordinates]] = []
+        branches: list[tuple[bool | Val, Any, Coordinates, tuple[SizeLike, SizeLike]]] = []
         for name in parts:
             assert isinstance(name, str)
             size = self.program.types[name].shape[axis] if node.op == "cat" else 1
             moved = at[axis] - start
             local = (*at[:axis], moved, *at[axis + 1 :]) if node.op == "cat" else (*at[:axis], *at[axis + 1 :])
+            branches.append((self.compare("<", at[axis], start + size), name, local, (start, start + size - 1)))
             start = start + size
-            branches.append((self.compare("<", at[axis], start), name, local))
         result: Val | None = None
         before: Guard = ()
         chosen: list[tuple[Val | None, Val]] = []
-        for n, (test, name, local) in enumerate(branches):
+        for n, (test, name, local, known) in enumerate(branches):
             if test is False:
                 continue
             last = test is True or n == len(branches) - 1
             inside = None if last else self._inside(test)  # type: ignore[arg-type]
             here = guard + before + ((inside,) if inside is not None else ())
-            chosen.append((inside, self.value(name, local, here)))
+            with self.space.assume(at[axis], *known):
+                chosen.append((inside, self.value(name, local, here)))
             if last:
                 break
             assert inside is not None

@@ -85,7 +85,7 @@ def _flat_strategies(
     if _scattered(program, domain, sizes):
         # Loads that no vector serves: one thread with few elements has fewer of them to wait for.
         shapes = [(256, 4), (512, 8), (128, 4), (512, 4), (1024, 8), (1024, 4), (2048, 8)]
-    found = []
+    found: list[tuple[Strategy, float]] = []
     for columns, warps in shapes:
         if columns > 256 and columns > 2 * numel:
             continue
