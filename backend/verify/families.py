@@ -18,7 +18,7 @@ DTYPES = {
 }  # fmt: skip
 
 #: Families whose outputs must be right; ``normal`` is first because its messages are the plainest.
-FAMILIES = ("normal", "mixed", "negative", "huge", "zeros")
+FAMILIES = ("normal", "mixed", "small", "negative", "huge", "zeros")
 
 #: Small integers, on which programs of sums and products are exact, whatever the order; see :func:`exact_values`.
 EXACT_FAMILIES = ("integers", "wide_integers")
@@ -72,6 +72,8 @@ def draw(
     x = torch.randn(shape, dtype=torch.float64, **options)
     if family == "huge":
         x = x * 150
+    elif family == "small":
+        x = x * 1e-4
     elif family == "negative":
         x = -x.abs() if domain == "real" else x * 0.5
     elif family == "mixed":

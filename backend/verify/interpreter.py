@@ -339,6 +339,8 @@ def _install_language() -> None:
     """Point the kernel language at the interpreter once, instead of around every launch and device function call."""
     both = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
     stock._patch_lang(both)
+    # Scalars are arrays of one element here, which numpy no longer converts by itself.
+    tl.core.tensor.__index__ = lambda self: int(self.handle.data.reshape(-1)[0])
     stock._patch_lang = lambda fn: types.SimpleNamespace(restore=lambda: None)
 
     modules = []
