@@ -11,8 +11,9 @@ whatever chain of views led there, and no separate pass that merges axes is need
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from ...ir import Size, SizeLike, Symbol
@@ -63,6 +64,24 @@ class Space:
         self.extents: dict[str, SizeLike] = dict(extents or {})
         self.loaded: dict[str, frozenset[str]] = {}
         self._bounds: dict[SizeLike, tuple[SizeLike | None, SizeLike | None]] = {}
+        self._assumed: dict[Symbol | Quotient, tuple[SizeLike, SizeLike]] = {}
+
+    @contextlib.contextmanager
+    def assume(self, e: SizeLike, lo: SizeLike, hi: SizeLike) -> Iterator[None]:
+        """Take ``lo <= e <= hi`` for known inside the context: where a guard sees to it that nothing else is read.
+
+        Only an ``e`` that is one symbol or quotient is remembered.
+        """
+        item = _single(e)
+        if item is None:
+            yield
+            return
+        saved, kept = self._assumed, self._bounds
+        self._assumed, self._bounds = {**saved, item: (lo, hi)}, {}
+        try:
+            yield
+        finally:
+            self._assumed, self._bounds = saved, kept
 
     def axis(self, name: str, extent: SizeLike) -> Size:
         """Declare an axis and return it as a coordinate."""
@@ -100,6 +119,8 @@ class Space:
         return lo, hi
 
     def _atom_bounds(self, item: Symbol | Quotient) -> tuple[SizeLike | None, SizeLike | None]:
+        if item in self._assumed:
+            return self._assumed[item]
         if isinstance(item, Symbol):
             if item.name in self.extents:
                 return 0, self.extents[item.name] - 1
@@ -145,6 +166,8 @@ class Space:
         if d == 1 or e == 0:
             return e
         e = self.recombined(e)
+        if self.nonnegative(e) and self.below(e, d):
+            return 0
         whole, rest = _divide(e, d)
         if rest == 0 or (self.nonnegative(rest) and self.below(rest, d)):
             return whole
@@ -171,6 +194,8 @@ class Space:
         if d == 1 or e == 0:
             return 0
         e = self.recombined(e)
+        if self.nonnegative(e) and self.below(e, d):
+            return e
         _, rest = _divide(e, d)
         if rest == 0 or (self.nonnegative(rest) and self.below(rest, d)):
             return rest
