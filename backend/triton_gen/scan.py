@@ -189,7 +189,9 @@ class ScanWriter:
         self.w.close(head, first)
 
     def _held(self, value: str) -> str:
-        return held_dtype(self.program.types[value].dtype)
+        # PyTorch accumulates float32 in float64; a scan waits for memory, not for arithmetic.
+        dtype = held_dtype(self.program.types[value].dtype)
+        return "f64" if self.program.types[value].dtype == "f32" else dtype
 
     def _scan(self, site: Site) -> Val:
         value = site.node.results[0]
@@ -218,8 +220,9 @@ class ScanWriter:
             # Beyond the end terms are neutral, so that the last lane holds the total.
             lane = "tl.arange(0, BLOCK_COLS)[None, :] == BLOCK_COLS - 1"
             self.w.lines.append(f"{carry} = tl.sum(tl.where({lane}, {running.text}, 0), axis=1)[:, None]")
-        self.values[site.key] = running
-        return running
+        result = held_dtype(self.program.types[value].dtype)
+        self.values[site.key] = self.w.assign(value, convert(running, result))
+        return self.values[site.key]
 
     def _outputs(self) -> None:
         result = self.d.coordinates(self.space, self.row, self.column)
