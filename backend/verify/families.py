@@ -20,7 +20,10 @@ DTYPES = {
 #: Families whose outputs must be right; ``normal`` is first because its messages are the plainest.
 FAMILIES = ("normal", "mixed", "small", "negative", "huge", "zeros")
 
-#: Small integers, on which programs of sums and products are exact, whatever the order; see :func:`exact_values`.
+#: For instances of several tiles: values grow along the last axis, so that running maxima change from tile to tile.
+TILE_FAMILIES = ("normal", "ascending")
+
+#: Small integers, on which programs of sums and products are exact, whatever the order; see :func:`is_exact`.
 EXACT_FAMILIES = ("integers", "wide_integers")
 
 #: Infinities and NaN: differences are reported, not judged.
@@ -78,6 +81,8 @@ def draw(
         x = -x.abs() if domain == "real" else x * 0.5
     elif family == "mixed":
         x = x * 10.0 ** (torch.rand(shape, dtype=torch.float64, **options) * 5 - 3.5)
+    elif family == "ascending" and shape:
+        x = x + torch.linspace(-6, 6, shape[-1], dtype=torch.float64, device=device)
     elif family == "zeros":
         x = x * 0
     elif family == "special":

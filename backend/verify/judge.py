@@ -141,7 +141,7 @@ class FragmentJudge:
         by_name = {i.name: k for k, i in enumerate(self.instances)}
         tiles = by_name.get("tiles", 0)
         if tiles:
-            plan.append((tiles, "normal"))
+            plan += [(tiles, f) for f in families.TILE_FAMILIES]
         if families.may_be_exact(self.instances[0].graph, self.ops):
             plan.append((0, "integers"))
             if self.precision == "strict":
