@@ -129,6 +129,20 @@ graph gated_bf16(%x: bf16[4096, 2048], %w: bf16[5632, 2048], %v: bf16[5632, 2048
                        lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True), "strict"),
     "attention_f32": (_attention("attention_f32", "f32", 4, 16, 1024, 64, False),
                       lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "strict"),
+    "attention_gqa": ("""drt 1
+graph attention_gqa(%q: bf16[2, 32, 4096, 128], %k: bf16[2, 8, 4096, 128], %v: bf16[2, 8, 4096, 128]) -> (%y) {
+  %y = scaled_dot_product_attention(%q, %k, %v, None) {causal = True, grouped = True} : bf16[2, 32, 4096, 128]
+}""", lambda q, k, v: F.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True), "strict"),
+    "attention_decode": ("""drt 1
+graph attention_decode(%q: bf16[8, 16, 1, 128], %k: bf16[8, 16, 8192, 128], %v: bf16[8, 16, 8192, 128]) -> (%y) {
+  %y = scaled_dot_product_attention(%q, %k, %v, None) : bf16[8, 16, 1, 128]
+}""", lambda q, k, v: F.scaled_dot_product_attention(q, k, v), "strict"),
+    "cumsum_rows": ("""drt 1
+graph cumsum_rows(%x: f32[4096, 8192]) -> (%y) { %y = cumsum(%x) {axis = 1} : f32[4096, 8192] }""",
+                    lambda x: torch.cumsum(x, 1), "strict"),
+    "cumsum_columns": ("""drt 1
+graph cumsum_columns(%x: f32[4096, 8192]) -> (%y) { %y = cumsum(%x) {axis = 0} : f32[4096, 8192] }""",
+                       lambda x: torch.cumsum(x, 0), "strict"),
 }  # fmt: skip
 
 
