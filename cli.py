@@ -304,6 +304,7 @@ def synth(
     max_flops: Annotated[float | None, typer.Option(help="Most work of a program (FLOPs).")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Most bytes of inputs and outputs.")] = None,
     max_elements: Annotated[int | None, typer.Option(help="Most elements of all inputs.")] = None,
+    solver: Annotated[bool, typer.Option("--solver", help="Ask CP-SAT where drawn sizes do not fit.")] = False,
 ) -> None:
     """Generate programs and write them with their PyTorch reference."""
     if context.invoked_subcommand is not None:
@@ -317,7 +318,7 @@ def synth(
     spec = make_spec(
         level, profile=profile, dtypes=dtypes, ops=tuple(use or ()), without=tuple(without or ()), outputs=outputs,
         max_depth=max_depth, max_fan_out=max_fan_out, min_flops=min_flops, max_flops=max_flops, max_bytes=max_bytes,
-        max_elements=max_elements,
+        max_elements=max_elements, solver=solver,
     )  # fmt: skip
     generate(
         spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,

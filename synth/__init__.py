@@ -13,3 +13,6 @@ from .relation import Relations as Relations
 from .sampler import Program as Program
 from .sampler import Sampler as Sampler
 from .sampler import Spec as Spec
+from .shrink import Instances as Instances
+from .shrink import instances as instances
+from .shrink import minimise as minimise

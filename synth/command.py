@@ -150,6 +150,7 @@ def make_spec(
     level: int, *, profile: str = "small", dtypes: str = "f32,i64,bool", ops: tuple[str, ...] = (),
     without: tuple[str, ...] = (), outputs: int = 1, max_depth: int | None = None, max_fan_out: int | None = None,
     min_flops: float = 0, max_flops: float | None = None, max_bytes: int | None = None, max_elements: int | None = None,
+    solver: bool = False,
 ) -> Spec:  # fmt: skip
     """Return the specification that the command's options say; raises UsageError for an unknown profile."""
     law = find_profile(profile)
@@ -162,5 +163,5 @@ def make_spec(
     )
     return Spec(
         level=level, dtypes=tuple(d.strip() for d in dtypes.split(",") if d.strip()), ops=ops, without=without,
-        profile=law, outputs=outputs, max_depth=max_depth, max_fan_out=max_fan_out,
+        profile=law, outputs=outputs, max_depth=max_depth, max_fan_out=max_fan_out, solver=solver,
     )  # fmt: skip

@@ -310,7 +310,7 @@ class Relations:
     ) -> Iterator[dict[str, Any]]:
         """Yield the attributes with those made concrete that select axes, which a symbol cannot do."""
         open_names = [k for k, v in chosen.items() if isinstance(v, Symbolic)]
-        if not open_names or not self._selects(op, env, ranks, chosen):
+        if not open_names or not self.selects(op, env, ranks, chosen):
             yield chosen
             return
         for k in range(1, len(open_names) + 1):
@@ -319,13 +319,13 @@ class Relations:
                 if any(not s for s in spaces):
                     return
                 first = chosen | {n: s[0] for n, s in zip(names, spaces, strict=True)}
-                if self._selects(op, env, ranks, first):
+                if self.selects(op, env, ranks, first):
                     continue
                 for values in itertools.product(*spaces):
                     yield chosen | dict(zip(names, values, strict=True))
                 return
 
-    def _selects(
+    def selects(
         self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: Mapping[str, Any]
     ) -> bool:
         """Return whether a symbol stands where an integer is needed, or is silently taken for no axis."""
@@ -451,7 +451,7 @@ class Relations:
         key = (s, ones) if scalar else (signature.op, signature.dtypes, s, ones)
         found = self._templates.get(key)
         if found is None:
-            found = self._templates[key] = tuple(self._find_templates(signature, s, ones))
+            found = self._templates[key] = tuple(self.find_templates(signature, s, ones))
         return found
 
     def broadcasts(self, signature: Signature, s: Structure) -> bool:
@@ -461,14 +461,15 @@ class Relations:
             # One structure tells for all: the one whose operands have most axes in common.
             signature = max(self._signatures[signature.op], key=_common_rank)
             s = signature.structures[-1]
-            plain = list(self._find_templates(signature, s, 0))
+            plain = list(self.find_templates(signature, s, 0))
             n = sum(sum(r) if isinstance(r, tuple) else r or 0 for r in s.ranks)
             found = self._narrow[signature.op] = any(
-                _pinned(plain, i) != _pinned(list(self._find_templates(signature, s, 1 << i)), None) for i in range(n)
+                _pinned(plain, i) != _pinned(list(self.find_templates(signature, s, 1 << i)), None) for i in range(n)
             )
         return found
 
-    def _find_templates(self, signature: Signature, s: Structure, ones: int) -> Iterator[Template]:
+    def find_templates(self, signature: Signature, s: Structure, ones: int) -> Iterator[Template]:
+        """Yield the templates of a structure without keeping them."""
         op, env = self.ops[signature.op], dict(signature.dtypes)
 
         def run() -> Any:

@@ -427,16 +427,7 @@ class Sampler:
         op = self.ops[signature.op]
         if not op.attributes:
             return ()
-        out = {}
-        for name, v in t.attributes:
-            if type(v) is int:
-                out[name] = local[v]
-            elif v and v[0] == "value":
-                out[name] = v[1]
-            elif v and (v[0] is None or not isinstance(v[0], (int, tuple))):
-                out[name] = _number(v, local)
-            else:
-                out[name] = tuple(_number(d, local) for d in v)
+        out = template_attributes(t, local)
         integral = not any(d in DTYPE_CLASSES["float"] for _, d in signature.dtypes)
         for a in op.attributes:
             if a.name not in out:
@@ -530,6 +521,21 @@ def _attribute_locals(t: Template) -> Iterable[int]:
                     yield d
                 else:
                     yield from d[1] if d[0] is not None else ()
+
+
+def template_attributes(t: Template, local: Sequence[int]) -> dict[str, Any]:
+    """Return the attributes that a template fixes, for given values of its local variables."""
+    out: dict[str, Any] = {}
+    for name, v in t.attributes:
+        if type(v) is int:
+            out[name] = local[v]
+        elif v and v[0] == "value":
+            out[name] = v[1]
+        elif v and (v[0] is None or not isinstance(v[0], (int, tuple))):
+            out[name] = _number(v, local)
+        else:
+            out[name] = tuple(_number(d, local) for d in v)
+    return out
 
 
 def _number(d: Any, local: Sequence[int]) -> int:
