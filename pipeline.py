@@ -48,7 +48,12 @@ class Compiled:
     @property
     def rows(self) -> tuple[FragmentRow, ...]:
         """The rows of the report: everything but the steps that cost nothing."""
-        return tuple(row_of(c) for c in self.chosen if c.reason != A_VIEW)
+        once = [c for c in self.chosen if c.reason == ONCE]
+        rows = [row_of(c) for c in self.chosen if c.reason not in (A_VIEW, ONCE)]
+        if once:
+            operators = ", ".join(dict.fromkeys(n.op for c in once for n in c.part.fragment.nodes))
+            rows.insert(0, FragmentRow(operators, ONCE_WRITER, reason=ONCE))
+        return tuple(rows)
 
 
 def row_of(chosen: Chosen) -> FragmentRow:
@@ -56,8 +61,7 @@ def row_of(chosen: Chosen) -> FragmentRow:
     operators = ", ".join(n.op if n.op != OPAQUE else str(n.attributes["target"]) for n in chosen.part.fragment.nodes)
     candidate, verdict, times = chosen.step.candidate, chosen.verdict, chosen.times
     if candidate is None:
-        writer = ONCE_WRITER if chosen.reason == ONCE else PYTORCH
-        verified = ""
+        writer, verified = PYTORCH, ""
     else:
         assert verdict is not None
         writer, verified = candidate.writer, ", ".join(g.gate for g in verdict.gates if g.passed)

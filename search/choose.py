@@ -22,7 +22,7 @@ from ..backend.to_torch import to_callable
 from ..backend.triton_gen import TemplateTranslator, plan
 from ..backend.verify import Verdict, verify_candidate
 from ..ir import Graph, OpSet
-from .fuse import Part, PlanLike, fragment_key, split_anchor
+from .fuse import A_VIEW, ONCE, Part, PlanLike, fragment_key, split_anchor
 
 
 @attrs.frozen
@@ -119,7 +119,8 @@ class Chooser:
 
     def _choose(self, part: Part) -> Chosen:
         if part.plan is None:
-            times = self._baseline(part.fragment) if self.device == "cuda" and part.indices else Times()
+            costs = part.reason not in (A_VIEW, ONCE)
+            times = self._baseline(part.fragment) if self.device == "cuda" and costs else Times()
             return Chosen(part, Step(part.fragment), None, times, part.reason)
         key = fragment_key(part.fragment)
         if key not in self._answers:
