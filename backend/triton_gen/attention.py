@@ -628,9 +628,9 @@ def tilings(
             if _shared_bytes(m, n, wide, stages, DTYPES[dtype]) > target.shared_bytes:
                 continue
             tiles = batch * ceildiv(rows, m)
-            for splits in _splits(a, tiles, keys, n, target):
+            for splits in _splits(a, tiles, rows, keys, n, target):
                 work = 2.0 * tiles * m * (ceildiv(keys, n) * n) * sum(wide) * (0.5 if a.causal else 1.0)
-                busy = min(1.0, tiles * splits / target.n_multiprocessors)
+                busy = min(1.0, tiles * splits / _programs(rows, target))
                 time = max(work / (rate * _EFFICIENCY[kind] * 1e6), memory_us) / busy + target.launch_us * (1 + (splits > 1))
                 found.append((Tiling(m, n, warps, stages, arithmetic, splits), time * (1 + 0.02 * order)))
     if not found:
@@ -653,11 +653,17 @@ def _arithmetics(dtype: str, precision: str, target: Target) -> Sequence[tuple[s
     return [("tf32", "tf32", rates["tf32"]), *strict] if precision == "tf32" else strict
 
 
-def _splits(a: Attention, tiles: int, keys: int, n: int, target: Target) -> list[int]:
-    """Return how many programs may share the keys: more where there are fewer tiles than multiprocessors."""
-    if a.causal or tiles > target.n_multiprocessors // 2 or keys < 4 * n:
+def _programs(rows: int, target: Target) -> int:
+    """Return the programs that keep the device busy: few queries wait for memory, which takes several programs at a time."""
+    return target.n_multiprocessors * (4 if rows <= 32 else 1)
+
+
+def _splits(a: Attention, tiles: int, rows: int, keys: int, n: int, target: Target) -> list[int]:
+    """Return how many programs may share the keys: more where there are fewer tiles than the device could work on."""
+    wanted = _programs(rows, target)
+    if a.causal or tiles > wanted // 2 or keys < 4 * n:
         return [1]
-    wanted = next_power_of_2(ceildiv(2 * target.n_multiprocessors, tiles))
+    wanted = next_power_of_2(ceildiv(wanted, tiles))
     return [1, *dict.fromkeys(min(s, next_power_of_2(keys // n)) for s in (wanted, max(2, wanted // 2)))]
 
 
