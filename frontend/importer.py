@@ -286,9 +286,12 @@ class Importer:
         if match.op.name in SAME_ELEMENTS and isinstance(first, Value) and first.type == match.types[0]:
             return [first]
         operands = [self._operand(o, match.casts) for o in match.operands]
-        stems = [f"{names[0]}_{p.name}" for p in match.op.results]
+        # Names of PyTorch's own internal operators (``_native_batch_norm_legit_no_training``) say less than ours.
+        internal = names[0].startswith("_")
+        stem = match.op.name if internal else names[0]
+        stems = [f"{stem}_{p.name}" for p in match.op.results] if len(match.op.results) > 1 else [stem]
         for i, r in enumerate(match.results):
-            if r is not None:
+            if r is not None and not internal:
                 stems[r] = names[i]
         made = self.builder.add(
             match.op.name, *operands, result=stems, location=self.location, **dict(match.attributes)
