@@ -7,7 +7,8 @@ any candidate exists.  Triton must have been imported with ``TRITON_INTERPRET=1`
 Arithmetic modelled:
     bf16, fp8: computed in float32, rounded once to nearest even (or toward zero where asked).
     ``tl.dot``: products of float32 under ``tf32`` take the top 19 bits of their inputs (tensor cores truncate); ``tf32x3`` is
-    the three-product split with inputs rounded to nearest; accumulation in the accumulator's type.
+    the three-product split with inputs rounded to nearest, ``bf16x3`` and ``bf16x6`` the products of bfloat16 triples that
+    these keep; accumulation in the accumulator's type.
     Reductions and scans with any combine function: a tree over whole blocks, as on the device.
 """
 
@@ -74,6 +75,16 @@ def round_tf32(x: np.ndarray) -> np.ndarray:
     special = (bits & np.uint32(0x7F800000)) == np.uint32(0x7F800000)
     rounded = (bits + np.uint32(0x1000)) & np.uint32(0xFFFFE000)
     return np.where(special, bits, rounded).view(np.float32).reshape(x.shape)
+
+
+def split_bf16(x: np.ndarray) -> list[np.ndarray]:
+    """Return three float32 arrays of bfloat16 numbers that add up to ``x``, the largest first."""
+    parts = []
+    rest = torch.from_numpy(np.ascontiguousarray(x, dtype=np.float32))
+    for _ in range(3):
+        parts.append(rest.to(torch.bfloat16).to(torch.float32))
+        rest = rest - parts[-1]
+    return [p.numpy() for p in parts]
 
 
 def _by_torch(f: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray]:
@@ -221,6 +232,15 @@ def _install_dot() -> None:
                 xl, yl = round_tf32(x - xh), round_tf32(y - yh)
                 total = np.matmul(xl, yh) + np.matmul(xh, yl)
                 total = np.where(np.isnan(total), 0, total) + np.matmul(xh, yh)
+            elif mode in ("BF16X3", "BF16X6"):
+                xs, ys = split_bf16(x), split_bf16(y)
+                six = ((1, 1), (0, 2), (2, 0), (0, 1), (1, 0))
+                total = np.zeros(
+                    np.broadcast_shapes(x.shape[:-2], y.shape[:-2]) + (x.shape[-2], y.shape[-1]), np.float32
+                )
+                for i, j in six if mode == "BF16X6" else six[3:]:
+                    total = total + np.matmul(xs[i], ys[j])
+                total = np.where(np.isnan(total), 0, total) + np.matmul(xs[0], ys[0])
             else:
                 total = np.matmul(x.astype(work, copy=False), y.astype(work, copy=False))
             return Handle((total + d.data.astype(work, copy=False)).astype(out_type), d.dtype.scalar)
