@@ -22,7 +22,8 @@ from .writer import TORCH_DTYPES, TRITON_DTYPES, Val, Writer, computing, convert
 #: Names that the tile loop itself uses.
 _LOCALS = {
     "m", "n", "b", "k_a", "k_b", "pid", "tile", "tile_m", "tile_n", "tiles_m", "tiles_n", "first", "height", "group", "start",
-    "inner", "rows", "cols", "split", "step", "third", "padded", "BLOCK_M", "BLOCK_N", "BLOCK_K", "GROUP", "SPLITS",
+    "inner", "rows", "cols", "split", "step", "pair", "plane", "last", "padded", "BLOCK_M", "BLOCK_N", "BLOCK_K",
+    "GROUP", "SPLITS",
 }  # fmt: skip
 
 

@@ -152,7 +152,7 @@ def _gemm_variants(program: Program, product: Product, sizes: Sizes, target: Tar
     def variant(t: Tiling, predicted_us: float) -> Variant:
         note = "Tiles of the result, accumulated over k in registers; what follows the product is its epilogue."
         if t.operands == "packed":
-            note = "Operands are first split into halves of 11 bits; three half-precision products keep float32's accuracy."
+            note = "Operands are first split into three bfloat16 numbers each; six products of these keep float32's accuracy."
         if t.splits > 1:
             note = "Several programs share the k of one tile; a second kernel adds their parts in order."
 
