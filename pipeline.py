@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,6 @@ def build(
         UsageError: the model cannot be exported, or an operator file is bad.
     """
     device = pick_device(options.device)
-    start_s = time.monotonic()
     ops = load_ops(*options.ops)
     progress("export", 0, 1)
     imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None)
@@ -136,7 +136,8 @@ def build(
     graph, applied = simplify(imported.graph, ops, exact_only=False)
     progress("rewrite", 1, 1, f"{len(applied)} rewrites")
     target = target_of(device)
-    deadline_s = start_s + options.budget_s
+    # Export takes what it takes: the budget is the search's alone.
+    deadline_s = time.monotonic() + options.budget_s
     chooser = Chooser(ops, target, options.precision, options.variants, device, deadline_s)
     progress("cut", 0, 1)
     parts = partition(graph, ops, chooser.plan, target)
@@ -189,8 +190,8 @@ def compile_model(
     rows = compiled.rows
     text = assemble(compiled.graph, compiled.steps, host, compiled.ops, _title(loaded), _notes(rows, options))
     progress("whole", 0, 1)
-    write_whole(path, text)
-    whole, whole_us = verify_whole(compiled, loaded, path, args, kwargs, options)
+    with finished_file(path, text) as draft:
+        whole, whole_us = verify_whole(compiled, loaded, draft, args, kwargs, options)
     progress("whole", 1, 1)
     return CompileReport(
         spec=os.fspath(spec),
@@ -301,15 +302,17 @@ def require_writable(path: Path) -> None:
         raise UsageError(f"cannot be written: {error.strerror or error}", place=str(path)) from None
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Write ``text`` to ``path``, all of it or nothing."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+@contextmanager
+def finished_file(path: Path, text: str) -> Iterator[Path]:
+    """Yield a draft that holds ``text``, and move it to ``path`` at the end; on an exception nothing is left of it."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=".py")
     try:
         with os.fdopen(handle, "w") as file:
             file.write(text)
         umask = os.umask(0)
         os.umask(umask)
         os.chmod(name, 0o666 & ~umask)
+        yield Path(name)
         os.replace(name, path)
     except BaseException:
         os.unlink(name)
