@@ -448,6 +448,6 @@ def install() -> None:
     _install_reductions()
     _install_language()
     options = stock.interpreter_builder.options
-    known = tuple(dict.fromkeys((*options.allowed_dot_input_precisions, "tf32", "tf32x3", "ieee")))
+    known = tuple(dict.fromkeys((*options.allowed_dot_input_precisions, "tf32", "tf32x3", "ieee", "bf16x3", "bf16x6")))
     stock.interpreter_builder.options = dataclasses.replace(options, allowed_dot_input_precisions=known)
     _installed = True
