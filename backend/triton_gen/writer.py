@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import keyword
 import math
 from collections.abc import Iterable
@@ -30,7 +31,7 @@ LEVELS = {
     "neg": 7, "atom": 9,
 }  # fmt: skip
 
-_RESERVED = frozenset(keyword.kwlist) | {"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int"}
+_RESERVED = frozenset(keyword.kwlist) | frozenset(dir(builtins)) | {"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int"}
 
 
 @attrs.frozen
