@@ -10,7 +10,7 @@ import attrs
 from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
 from ...ir.cost import graph_cost, node_flops
 from ..candidate import H100, Candidate, Target
-from . import attention, scan
+from . import attention, attention_tilings, scan
 from .contraction import Product
 from .descriptors import DescriptorWriter, direct
 from .gemm import CHEAP_PROLOGUE, GemmWriter, find_product, operand_dtype, prologue_flops
@@ -181,7 +181,7 @@ def _attention_variants(
 
         return Variant(t.label, predicted_us, note, write, "tf32" if t.arithmetic == "tf32" else "strict")
 
-    return [variant(t, time) for t, time in attention.tilings(program, attended, sizes, target, precision)]
+    return [variant(t, time) for t, time in attention_tilings.tilings(program, attended, sizes, target, precision)]
 
 
 def _scan_variants(program: Program, scans: scan.Scans, sizes: Sizes, target: Target) -> list[Variant]:
