@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -304,12 +304,15 @@ def synth(
     max_flops: Annotated[float | None, typer.Option(help="Most work of a program (FLOPs).")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Most bytes of inputs and outputs.")] = None,
     max_elements: Annotated[int | None, typer.Option(help="Most elements of all inputs.")] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Run each program in float64 and pass over degenerate ones.")
+    ] = False,
     solver: Annotated[bool, typer.Option("--solver", help="Ask CP-SAT where drawn sizes do not fit.")] = False,
 ) -> None:
     """Generate programs and write them with their PyTorch reference."""
     if context.invoked_subcommand is not None:
         return
-    from .generate import reference_source
+    from .generate import is_sound, reference_source
     from .synth import generate, make_spec
 
     if output is None:
@@ -322,8 +325,15 @@ def synth(
     )  # fmt: skip
     generate(
         spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,
-        source=reference_source,
+        source=reference_source, keep=is_sound if probe else None, track=_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
+
+
+def _bar(rows: Iterable[Any], total: int) -> Iterable[Any]:
+    from rich.console import Console
+    from rich.progress import track
+
+    return track(rows, "programs", total=total, console=Console(stderr=True), transient=True)
 
 
 @synth_app.command("stats", epilog=_examples("drt synth stats out.parquet"))

@@ -1,7 +1,7 @@
 """Speed, uniformity and coverage of the synthesizer; prints the tables of docs/synth.md.
 
-    python -m drt.benchmarks.synth            # or: python benchmarks/synth.py
-    python benchmarks/synth.py --levels 1,5 --programs 10000 --nnsmith /path/to/other/venv/bin/python
+python -m drt.benchmarks.synth            # or: python benchmarks/synth.py
+python benchmarks/synth.py --levels 1,5 --programs 10000 --nnsmith /path/to/other/venv/bin/python
 """
 
 from __future__ import annotations

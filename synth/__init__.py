@@ -7,8 +7,8 @@ from .dataset import input_specs as input_specs
 from .dataset import row as row
 from .dataset import rows as rows
 from .dataset import stream as stream
-from .dims import PROFILES as PROFILES
-from .dims import Profile as Profile
+from .profiles import PROFILES as PROFILES
+from .profiles import Profile as Profile
 from .relation import Relations as Relations
 from .sampler import Program as Program
 from .sampler import Sampler as Sampler

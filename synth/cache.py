@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from ..ir import OpDef, print_op
-from .relation import Relations, Signature, Structure, Symbolic
+from .calls import Signature, Structure, Symbolic
+from .relation import Relations
 
 
 def cache_folder() -> Path:
@@ -31,10 +33,8 @@ def load_signatures(relations: Relations, ops: Iterable[OpDef], folder: Path | N
     todo = list(ops)
     path = folder / f"{_key(relations)}.json"
     stored: dict[str, Any] = {"structures": [], "ops": {}}
-    try:
+    with suppress(OSError, ValueError):
         stored = json.loads(path.read_text())
-    except (OSError, ValueError):
-        pass
     structures = [
         Structure(_tuple(r), tuple((k, _value(v)) for k, v in a), tuple(out)) for r, a, out in stored["structures"]
     ]
@@ -78,7 +78,7 @@ def _key(relations: Relations) -> str:
     """Return a hash of everything but the definitions that signatures depend on, the code that finds them included."""
     here = Path(__file__).parent
     parts = [str((relations.dtypes, relations.max_rank, relations.list_lengths))]
-    for name in ("relation.py", "symbolic.py", "../ir/infer.py", "../ir/evaluate.py", "../ir/size.py"):
+    for name in ("relation.py", "calls.py", "symbolic.py", "../ir/infer.py", "../ir/evaluate.py", "../ir/size.py"):
         parts.append((here / name).read_text())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import sys
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..ir import UsageError
-from .dataset import FORMATS, Source, read, rows, write
-from .dims import PROFILES, Profile
+from .dataset import FORMATS, Keep, Source, read, rows, write
+from .profiles import PROFILES, Profile
 from .sampler import Sampler, Spec
 from .stats import describe, impossible_edges, possible_edges, uniformity
+
+#: ``track(rows, total)``: an iterable that shows its progress.
+Track = Callable[[Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 
 
 def find_profile(name: str) -> Profile:
@@ -30,7 +33,8 @@ def find_profile(name: str) -> Profile:
         raise UsageError(f"unknown profile '{name}', expected {', '.join(PROFILES)} or FILE.json")
     try:
         fields = json.loads(path.read_text())
-        return Profile(**{"name": path.stem, **{k: tuple(v) if k == "menu" else v for k, v in fields.items()}})
+        given: dict[str, Any] = {"name": path.stem, **{k: tuple(v) if k == "menu" else v for k, v in fields.items()}}
+        return Profile(**given)
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror or error}", place=name) from None
     except (TypeError, ValueError, AttributeError) as error:
@@ -39,7 +43,7 @@ def find_profile(name: str) -> Profile:
 
 def generate(
     spec: Spec, n: int, output: Path, format: str, *, seed: int = 0, workers: int = 1, resume: bool = False,
-    source: Source | None = None, progress: bool = True,
+    source: Source | None = None, keep: Keep | None = None, track: Track | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``n`` programs to a file or folder and return the statistics that were printed.
 
@@ -52,7 +56,8 @@ def generate(
         workers: processes; the result does not depend on it.
         resume: go on after the rows that ``output`` holds.
         source: gives the PyTorch reference of a program.
-        progress: show a bar on standard error where it is a terminal.
+        keep: says which programs to write; the law of operators is then that of the programs kept.
+        track: passes the rows on and shows how many of how many there are.
 
     Raises:
         UsageError: bad options, or a path that cannot be written; nothing is left half written.
@@ -79,13 +84,13 @@ def generate(
     started = time.monotonic()
     fresh = rows(
         spec, n - len(done), seed=seed, start=first, workers=workers, source=source,
-        skip=[r["id"] for r in done], sampler=sampler,
+        skip=[r["id"] for r in done], sampler=sampler, keep=keep,
     )  # fmt: skip
     made: list[dict[str, Any]] = []
 
     def all_rows() -> Any:
         yield from done
-        for r in _with_bar(fresh, n - len(done), progress):
+        for r in track(fresh, n - len(done)) if track is not None else fresh:
             made.append({"ops": r["ops"], "ir": r["ir"], "level": r["level"]})
             yield r
 
@@ -110,16 +115,6 @@ def coverage(sampler: Sampler, made: list[dict[str, Any]]) -> dict[str, int]:
         "impossible": len(impossible_edges(sampler)),
         "programs": len(made),
     }
-
-
-def _with_bar(fresh: Any, n: int, progress: bool) -> Any:
-    if not (progress and sys.stderr.isatty()):
-        yield from fresh
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(fresh, "programs", total=n, console=Console(stderr=True), transient=True)
 
 
 def show(found: dict[str, Any]) -> None:

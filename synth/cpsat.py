@@ -6,7 +6,7 @@ import math
 import random
 from typing import Any
 
-from ..ir import Size, SizeLike, Unsatisfiable, UsageError
+from ..ir import SizeLike, Unsatisfiable, UsageError
 from ..ir.size import Quotient, Symbol
 from .dims import Plan
 
@@ -105,7 +105,7 @@ def solve(plan: Plan, rng: random.Random, seconds: float = 1.0) -> list[int] | N
     for x, least, cap, a, b in plan.law:
         m.values[x] = m.variable(least, max(least, cap))
         model.add_hint(m.values[x], max(least, int(math.exp(a + (b - a) * rng.random()))))
-    for x, made in plan.order:
+    for x, _ in plan.order:
         m.values[x] = m.variable(max(low[x], -_MOST), m.most)
     for x, made in plan.order:
         if made[0] == "f":

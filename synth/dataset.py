@@ -9,7 +9,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-
 from ..ir import DrtError, UsageError
 from ..ir.cost import graph_cost
 from .sampler import Program, Sampler, Spec
@@ -19,6 +18,7 @@ COLUMNS = ("id", "level", "ir", "source", "inputs", "ops", "flops", "bytes", "se
 FORMATS = ("parquet", "jsonl", "py", "ir")
 
 Source = Callable[[Program], str]
+Keep = Callable[[Program], bool]
 _WORKER: Sampler | None = None
 
 
@@ -87,24 +87,27 @@ def row(program: Program, sampler: Sampler, source: Source | None = None) -> dic
     }
 
 
-def _start_worker(spec: Spec, source: Source | None) -> None:
-    global _WORKER, _SOURCE
-    _WORKER, _SOURCE = Sampler(spec), source
+def _start_worker(spec: Spec, source: Source | None, keep: Keep | None) -> None:
+    global _WORKER, _SOURCE, _KEEP
+    _WORKER, _SOURCE, _KEEP = Sampler(spec), source, keep
 
 
 _SOURCE: Source | None = None
+_KEEP: Keep | None = None
 
 
 def _work(job: tuple[int, int]) -> dict[str, Any] | None:
     index, seed = job
     assert _WORKER is not None
     program = _WORKER.program(index, seed)
-    return None if program is None else row(program, _WORKER, _SOURCE)
+    if program is None or (_KEEP is not None and not _KEEP(program)):
+        return None
+    return row(program, _WORKER, _SOURCE)
 
 
 def rows(
     spec: Spec, n: int, *, seed: int = 0, start: int = 0, workers: int = 1, source: Source | None = None,
-    skip: Iterable[str] = (), sampler: Sampler | None = None,
+    skip: Iterable[str] = (), sampler: Sampler | None = None, keep: Keep | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield ``n`` rows of different programs; the same ones for any number of workers.
 
@@ -117,6 +120,7 @@ def rows(
         source: gives the ``source`` column; must be importable by name for more than one worker.
         skip: ids that have been given before.
         sampler: to use where there is one worker.
+        keep: says which programs to give; must be importable by name for more than one worker.
     """
     seen = set(skip)
     given = missed = 0
@@ -128,12 +132,12 @@ def rows(
             while True:
                 program = one.program(index, seed)
                 index += 1
-                fresh = program is not None and program.key not in seen
+                fresh = program is not None and program.key not in seen and (keep is None or keep(program))
                 yield row(program, one, source) if fresh and program is not None else None
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _start_worker, (spec, source)) as pool:
+        with context.Pool(workers, _start_worker, (spec, source, keep)) as pool:
             block = 64 * workers
             while True:
                 jobs = [(i, seed) for i in range(index, index + block)]
@@ -172,12 +176,14 @@ def write(path: Path, format: str, found: Iterable[dict[str, Any]]) -> int:
         path.parent.mkdir(parents=True, exist_ok=True)
         if format in ("py", "ir"):
             partial.mkdir()
-            for count, r in enumerate(found, 1):
+            for r in found:
+                count += 1
                 text = r["source"] if format == "py" else r["ir"]
                 (partial / f"{r['index']:08d}_{r['id'][:8]}.{'py' if format == 'py' else 'drt'}").write_text(text)
         elif format == "jsonl":
             with partial.open("w") as out:
-                for count, r in enumerate(found, 1):
+                for r in found:
+                    count += 1
                     out.write(json.dumps(r) + "\n")
         else:
             count = _write_parquet(partial, found)

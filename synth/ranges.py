@@ -43,9 +43,9 @@ def index_operands(op: OpDef, ops: OpSet) -> dict[str, list[Bound]]:
                     inner_op = ops.get(call.fn)
                     if inner_op is None:
                         continue
-                    inner = index_operands(inner_op, ops)
+                    selecting = index_operands(inner_op, ops)
                     for p, a in zip(inner_op.operands, call.args):
-                        if p.name in inner:
+                        if p.name in selecting:
                             made_of = set().union(*(origin.get(n, set()) for n in ex.names(a)))
                             for name in made_of & integers:
                                 found.setdefault(name, []).append(("", None))
@@ -114,7 +114,7 @@ def partial_operands(op: OpDef) -> dict[str, str]:
     bad: dict[str, set[int]] = {}
     for name in names:
         for v in (-2, -1, 0, 1, 2):
-            env: dict[str, Any] = {n: 3 for n in names} | {a.name: 1 for a in op.attributes}
+            env: dict[str, Any] = dict.fromkeys(names, 3) | {a.name: 1 for a in op.attributes}
             env |= {present_key(n): True for n in names}
             env[name] = v
             for _, e in op.body.exprs:

@@ -8,10 +8,8 @@ which the conditions of a structure hold, solved for sizes and ready to be appli
 from __future__ import annotations
 
 import itertools
-import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
 from typing import Any
 
 import attrs
@@ -35,103 +33,40 @@ from ..ir import (
     evaluate,
     expand_graph,
     infer,
-    present_key,
 )
 from ..ir import expr as ex
 from ..ir.cost import call_work
 from ..ir.infer import infer as infer_call
 from ..ir.opdef import Attribute, Expand, Index, Reduce, Scalar
-from ..ir.size import compare, symbol, symbols_of
-from ..ir.typesys import is_float
-from .symbolic import Condition, Formula, Solution, condition_formula, formula, paths, size_formula, solve
-
-#: Most elements of a list attribute whose values must be known before shapes are (an order of axes).
-_LIST_CHOICES = 130
-_FAR = 2**31 - 1
-
-#: Ranks of an operand: a number, None where it is absent, a tuple where it is a list of tensors.
-Ranks = int | None | tuple[int, ...]
-
-
-@attrs.frozen
-class Symbolic:
-    """Marks an attribute whose value is a symbol, or a list of them of a known length."""
-
-    length: int | None = None
-
-
-@attrs.frozen(eq=False)
-class Structure:
-    """A call with everything fixed but sizes and numbers.
-
-    Attributes:
-        ranks: of each operand.
-        attributes: those on which shapes depend; values or :class:`Symbolic`.
-        results: the rank of each result.
-    """
-
-    ranks: tuple[Ranks, ...]
-    attributes: tuple[tuple[str, Any], ...]
-    results: tuple[int, ...]
-
-
-@attrs.frozen
-class Signature:
-    """Operand and result types of an operator up to sizes.
-
-    Attributes:
-        op: the operator's name.
-        operands: ``(dtype, rank)`` of each operand, None where absent, a tuple of pairs for a list.
-        results: ``(dtype, rank)`` of each result.
-        dtypes: dtype variables and dtype attributes.
-        structures: the structures behind it.
-    """
-
-    op: str
-    operands: tuple[Any, ...]
-    results: tuple[tuple[str, int], ...]
-    dtypes: tuple[tuple[str, str], ...]
-    structures: tuple[Structure, ...] = attrs.field(eq=False, repr=False)
-
-
-@attrs.frozen(eq=False)
-class Number:
-    """A free attribute symbol that is not a dimension; it is drawn uniformly between its bounds."""
-
-    local: int
-    lows: tuple[tuple[Formula, tuple[int, ...]], ...]
-    highs: tuple[tuple[Formula, tuple[int, ...]], ...]
-
-
-@attrs.frozen(eq=False)
-class Template:
-    """One way in which a structure's conditions hold.
-
-    A dimension is an int >= 0 (a local variable), or a pair: ``(None, constant)`` or ``(formula, arguments)``.
-
-    Attributes:
-        locals: number of local variables; dimensions first.
-        slots: each operand dimension in order.
-        results: the dimensions of each result.
-        attributes: name -> a dimension, a tuple of dimensions, or ``("value", v)``.
-        numbers: attribute variables to draw, in order.
-        factors: ``(locals, size)``: the product of the locals is the size.
-        checks: conditions left.
-        at_least_two: products that must be at least 2, so that no reduction is over a single element.
-        names: the number of each symbol, and what the solved ones are, for formulas that are made later.
-    """
-
-    locals: int
-    slots: tuple[Any, ...]
-    results: tuple[tuple[Any, ...], ...]
-    attributes: tuple[tuple[str, Any], ...]
-    numbers: tuple[Number, ...]
-    factors: tuple[tuple[tuple[int, ...], Any], ...]
-    checks: tuple[tuple[Formula, tuple[int, ...]], ...]
-    at_least_two: tuple[Any, ...]
-    names: Mapping[str, int]
-    solution: Solution
-    conditions: tuple[Condition, ...]
+from ..ir.size import symbols_of
+from .calls import (
+    FAR,
+    LIST_CHOICES,
+    Number,
+    Ranks,
+    SelectingError,
+    Signature,
+    Structure,
+    Symbolic,
+    Template,
+    attribute_symbols,
+    attribute_value,
+    bounds_of,
+    common_rank,
+    completed,
+    default_of,
+    dimension_symbol,
+    dimensions_of,
+    extents_of,
+    is_symbol,
+    mentioned_names,
+    number_menu,
+    operand_types,
+    shapes_with_one,
+    substitute_ones,
+    symbols_in,
+)
+from .symbolic import Condition, condition_formula, paths, size_formula, solve
 
 
 class Relations:
@@ -223,7 +158,7 @@ class Relations:
 
     def structures(self, op: OpDef, env: Mapping[str, str]) -> tuple[Structure, ...]:
         """Return every structure of ``op`` whose conditions can hold, for given dtypes."""
-        mentioned = _mentioned(op)
+        mentioned = mentioned_names(op)
         # Operators of one type relation share their structures; dtypes matter where a clause speaks of them.
         spoken = tuple((k, v) for k, v in sorted(env.items()) if k in mentioned)
         key = (
@@ -239,7 +174,7 @@ class Relations:
         # Axes are fixed even where no shape depends on them: what is reduced does.
         axes = {a.name for a in op.attributes if a.kind in ("axis", "axes")}
         for ranks in self._rank_choices(op):
-            dims = _dimensions(op, ranks)
+            dims = dimensions_of(op, ranks)
             names = [a.name for a in op.attributes]
             for attributes in itertools.product(*(self._menu(op, a, dims, env, mentioned) for a in op.attributes)):
                 chosen = dict(zip(names, attributes, strict=True))
@@ -292,7 +227,7 @@ class Relations:
                     return [*none, *range(n)]
                 return [*none, *(c for k in range(n + 1) for c in itertools.combinations(range(n), k))]
         if a.name not in mentioned:
-            return [_default(a)]
+            return [default_of(a)]
         match a.kind:
             case "bool":
                 return [*none, False, True]
@@ -303,7 +238,7 @@ class Relations:
             case "ints":
                 lengths = [a.length] if a.length is not None else range(self.max_rank + 1)
                 return [*none, *(Symbolic(n) for n in lengths)]
-        return [*none, *_numbers(a)]
+        return [*none, *number_menu(a)]
 
     def _settle(
         self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: dict[str, Any]
@@ -336,16 +271,16 @@ class Relations:
             spaces = [self._concrete(op, n, chosen[n], ranks) for n in open_names]
             if found is None or any(not s for s in spaces):
                 return False
-            known = chosen | {n: s[0] for n, s in zip(open_names, spaces, strict=True)}
+            known = dict(chosen) | {n: s[0] for n, s in zip(open_names, spaces, strict=True)}
             plain = Structure(ranks, tuple(known.items()), ())
             other = next(paths(lambda: self._call(op, env, plain, 0)[0], runs=3), None)
-        except _SelectingError:
+        except SelectingError:
             return True
         return other is not None and [t.rank for t in other[1].types] != [t.rank for t in found[1].types]
 
     def _concrete(self, op: OpDef, name: str, marker: Symbolic, ranks: tuple[Ranks, ...]) -> list[Any]:
         a = op.attribute(name)
-        dims = _dimensions(op, ranks)
+        dims = dimensions_of(op, ranks)
         lo, hi = 0, max((r if isinstance(r, int) else max(r or (0,)) for r in ranks if r is not None), default=1) - 1
         try:
             if a.lo is not None and a.hi is not None:
@@ -358,13 +293,13 @@ class Relations:
         if marker.length is None:
             return list(values)
         total = len(values) ** marker.length
-        if total <= _LIST_CHOICES:
+        if total <= LIST_CHOICES:
             return list(itertools.product(values, repeat=marker.length))
         rng = random.Random(f"{op.name}.{name}")
         if len(values) == marker.length:  # most long lists of axes are orders of all axes
             orders = list(itertools.permutations(values))
-            return orders if len(orders) <= _LIST_CHOICES else rng.sample(orders, _LIST_CHOICES)
-        return sorted({tuple(rng.choice(values) for _ in range(marker.length)) for _ in range(_LIST_CHOICES)})
+            return orders if len(orders) <= LIST_CHOICES else rng.sample(orders, LIST_CHOICES)
+        return sorted({tuple(rng.choice(values) for _ in range(marker.length)) for _ in range(LIST_CHOICES)})
 
     # -- one call over symbols ------------------------------------------------------------------------------------
 
@@ -381,7 +316,7 @@ class Relations:
             shape = []
             for _ in range(rank):
                 i = len(dims)
-                dims.append(size or (1 if ones >> i & 1 else _dimension(i)))
+                dims.append(size or (1 if ones >> i & 1 else dimension_symbol(i)))
                 shape.append(dims[-1])
             return TensorType(dtype, tuple(shape))
 
@@ -396,27 +331,27 @@ class Relations:
         for name, v in s.attributes:
             if isinstance(v, Symbolic):
                 constant = size if v.length is None else (size,) * v.length
-                attributes[name] = _symbols(op.attribute(name), v) if size is None else constant
+                attributes[name] = attribute_symbols(op.attribute(name), v) if size is None else constant
             else:
                 attributes[name] = v
         given = dict(attributes)
         for a in op.attributes:  # those on which no shape depends
             if a.name not in given:
-                given[a.name] = _default(a)
+                given[a.name] = default_of(a)
         try:
-            return infer_call(self._typing(op), operands, given), dims, attributes, operands
+            return infer_call(self.typing(op), operands, given), dims, attributes, operands
         except VerifyError as error:
             if "has no value" in error.message:
-                raise _SelectingError(error.message) from None
+                raise SelectingError(error.message) from None
             raise
         except (TypeError, IndexError) as error:
-            raise _SelectingError(str(error)) from None
+            raise SelectingError(str(error)) from None
 
-    def _typing(self, op: OpDef) -> OpDef:
+    def typing(self, op: OpDef) -> OpDef:
         """Return ``op`` without the lets that only its meaning needs; some have no value over symbols."""
         found = self._typed.get(op.name)
         if found is None:
-            found = self._typed[op.name] = attrs.evolve(op, lets=tuple(x for x in op.lets if x.name in _mentioned(op)))
+            found = self._typed[op.name] = attrs.evolve(op, lets=tuple(x for x in op.lets if x.name in mentioned_names(op)))
         return found
 
     def _result_types(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[TensorType, ...] | None:
@@ -424,7 +359,7 @@ class Relations:
         # Equal sizes fit most structures, and plain integers are fast.
         try:
             return self._call(op, env, s, 0, size=4)[0].types
-        except (VerifyError, Unsupported, _SelectingError):
+        except (VerifyError, Unsupported, SelectingError):
             pass
         found = next(self._runs(op, env, s, runs=3), None)
         return None if found is None else found[1].types
@@ -433,7 +368,7 @@ class Relations:
         def run() -> Inferred:
             try:
                 return self._call(op, env, s, ones)[0]
-            except _SelectingError as error:
+            except SelectingError as error:
                 raise VerifyError(str(error)) from None
 
         return paths(run, runs)
@@ -459,12 +394,13 @@ class Relations:
         found = self._narrow.get(signature.op)
         if found is None:
             # One structure tells for all: the one whose operands have most axes in common.
-            signature = max(self._signatures[signature.op], key=_common_rank)
+            signature = max(self._signatures[signature.op], key=common_rank)
             s = signature.structures[-1]
             plain = list(self.find_templates(signature, s, 0))
             n = sum(sum(r) if isinstance(r, tuple) else r or 0 for r in s.ranks)
+            narrow = (list(self.find_templates(signature, s, 1 << i)) for i in range(n))
             found = self._narrow[signature.op] = any(
-                _pinned(plain, i) != _pinned(list(self.find_templates(signature, s, 1 << i)), None) for i in range(n)
+                shapes_with_one(plain, i) != shapes_with_one(t, None) for i, t in enumerate(narrow)
             )
         return found
 
@@ -475,7 +411,7 @@ class Relations:
         def run() -> Any:
             try:
                 return self._call(op, env, s, ones)
-            except _SelectingError as error:
+            except SelectingError as error:
                 raise VerifyError(str(error)) from None
 
         # The first paths are those whose answers are affirmative; most others only say that an equation does not hold.
@@ -500,7 +436,7 @@ class Relations:
         for t in inferred.types:
             bounded += [(">=", size, 1, True) for size in t.shape if isinstance(size, Size)]
         weak = frozenset(
-            x.name for v in attributes.values() for e in (v if isinstance(v, tuple) else (v,)) for x in _symbols_in(e)
+            x.name for v in attributes.values() for e in (v if isinstance(v, tuple) else (v,)) for x in symbols_in(e)
         )
         solution = solve(tuple(bounded), weak)
         if solution is None:
@@ -508,33 +444,34 @@ class Relations:
         apply = solution.apply
         shapes = [tuple(map(apply, t.shape)) for t in inferred.types]
         slots = [apply(d) for d in dims]
-        shown = {d.terms[0][0][0].name for shape in [slots, *shapes] for d in shape if _is_symbol(d)}  # type: ignore[union-attr]
+        shown = {d.terms[0][0][0].name for shape in [slots, *shapes] for d in shape if is_symbol(d)}  # type: ignore[union-attr]
         values = {k: tuple(map(apply, v)) if isinstance(v, tuple) else apply(v) for k, v in attributes.items()}
         everything = [*slots, *itertools.chain(*shapes)]
         for v in values.values():
             everything += [e for e in (v if isinstance(v, tuple) else (v,)) if isinstance(e, Size)]
         free = sorted({x.name for e in everything for x in symbols_of(e)}, key=lambda n: (n in weak and n not in shown, n))
         names = {n: i for i, n in enumerate(free)}
-        if any(x.name not in names for c in solution.checks for e in c[1:3] for x in _symbols_in(e)):
+        if any(x.name not in names for c in solution.checks for e in c[1:3] for x in symbols_in(e)):
             return None
 
         def dim(e: Any) -> Any:
             if isinstance(e, int):
                 return (None, e)
-            if _is_symbol(e):
+            if is_symbol(e):
                 return names[e.terms[0][0][0].name]
             return size_formula(e, names)
 
         factored = {n for group, _ in solution.factors for n in group}
         if any(n not in names for n in factored):
             return None
-        numbers, used = [], set()
+        numbers: list[Number] = []
+        used: set[str] = set()
         for n in free:
             if n in weak and n not in shown and n not in factored:
                 own = next(x for e in everything for x in symbols_of(e) if x.name == n)
-                low, high = _bounds(n, solution.checks, names, {*used, *(set(free) - weak), *(shown & set(free))})
-                low += [size_formula(own.lo, names)] if own.lo > -_FAR else []
-                high += [size_formula(own.hi, names)] if own.hi < _FAR else []
+                low, high = bounds_of(n, solution.checks, names, {*used, *(set(free) - weak), *(shown & set(free))})
+                low += [size_formula(own.lo, names)] if own.lo > -FAR else []
+                high += [size_formula(own.hi, names)] if own.hi < FAR else []
                 numbers.append(Number(names[n], tuple(low), tuple(high)))
                 used.add(n)
         at_least_two = []
@@ -549,7 +486,7 @@ class Relations:
             locals=len(names),
             slots=tuple(map(dim, slots)),
             results=tuple(tuple(map(dim, shape)) for shape in shapes),
-            attributes=tuple((k, _attribute_value(v, dim)) for k, v in values.items()),
+            attributes=tuple((k, attribute_value(v, dim)) for k, v in values.items()),
             numbers=tuple(numbers),
             factors=tuple((tuple(names[n] for n in group), dim(rest)) for group, rest in solution.factors),
             checks=tuple(condition_formula(c, names) for c in solution.checks),
@@ -572,10 +509,10 @@ class Relations:
         try:
             with assuming(lambda o, a, b: answers.get((o, a, b), True)):
                 inferred, _, _, operands = self._call(op, env, s, ones)
-                work = t.solution.apply(call_work(op, _complete(op, inferred), tuple(operands), self.ops)[0])
-            if isinstance(work, (int, Size)) and all(x.name in t.names for x in _symbols_in(work)):
+                work = t.solution.apply(call_work(op, completed(op, inferred), tuple(operands), self.ops)[0])
+            if isinstance(work, (int, Size)) and all(x.name in t.names for x in symbols_in(work)):
                 return (None, work) if isinstance(work, int) else size_formula(work, t.names)
-        except (DrtError, _SelectingError, KeyError, TypeError, ValueError):
+        except (DrtError, SelectingError, KeyError, TypeError, ValueError):
             pass
         return None
 
@@ -586,7 +523,7 @@ class Relations:
         if found is None:
             try:
                 found = self._find_extents(op, env, s)
-            except (DrtError, _SelectingError, KeyError, TypeError, IndexError, ValueError):
+            except (DrtError, SelectingError, KeyError, TypeError, IndexError, ValueError):
                 found = ()
             self._extents[key] = found
         return found
@@ -594,7 +531,7 @@ class Relations:
     def _find_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
         if isinstance(op.body, (Reduce, Index)):
             first = next(paths(lambda: self._call(op, env, s, 0)), None)
-            return () if first is None else _extents_of(op, _complete(op, first[1][0]).env)
+            return () if first is None else extents_of(op, completed(op, first[1][0]).env)
         if not isinstance(op.body, Expand):
             return ()
         first = next(paths(lambda: self._call(op, env, s, 0)), None)
@@ -619,217 +556,6 @@ class Relations:
             for node in primitive.nodes:
                 inner = self.ops.get(node.op)
                 if inner is not None and isinstance(inner.body, (Reduce, Index)):
-                    types = tuple(_types(node.operands, primitive.types))
-                    out += _extents_of(inner, infer(inner, types, node.attributes).env)
+                    types = tuple(operand_types(node.operands, primitive.types))
+                    out += extents_of(inner, infer(inner, types, node.attributes).env)
         return tuple(out)
-
-
-def _mentioned(op: OpDef) -> set[str]:
-    """Return the names on which the types of a call depend."""
-    clauses = [c.expr for c in op.constraints]
-    clauses += [d for p in (*op.operands, *op.results) for d in p.shape]
-    clauses += [e for a in op.attributes for e in (a.lo, a.hi, a.default) if e is not None]
-    mentioned = set().union(*map(ex.names, clauses)) if clauses else set()
-    # A domain that depends on sizes ties an attribute to them.
-    mentioned |= {a.name for a in op.attributes for e in (a.lo, a.hi) if e is not None and ex.names(e)}
-    for let in reversed(op.lets):
-        if let.name in mentioned:
-            mentioned |= ex.names(let.expr)
-    return mentioned
-
-
-def _complete(op: OpDef, inferred: Inferred) -> Inferred:
-    """Return ``inferred`` with the lets that :meth:`Relations._typing` left out, where they have a value."""
-    env = dict(inferred.env)
-    for let in op.lets:
-        if let.name not in env:
-            try:
-                env[let.name] = evaluate(let.expr, env)
-            except (DrtError, KeyError, IndexError, TypeError, ValueError, ZeroDivisionError):
-                continue
-    return attrs.evolve(inferred, env=env)
-
-
-@cache
-def _dimension(i: int) -> Size:
-    return symbol(f"d{i}", 1, _FAR)
-
-
-def _common_rank(s: Signature) -> int:
-    ranks = [r for o in s.operands if o is not None for r in ((o[1],) if isinstance(o[0], str) else [x[1] for x in o])]
-    return min(ranks, default=0) * 10 + sum(ranks)
-
-
-def _pinned(templates: Sequence[Template], one: int | None) -> list[Any]:
-    """Return what templates say of the results' shapes, with operand dimension ``one`` put to 1."""
-    out = []
-    for t in templates:
-        names = {n: k for k, n in t.names.items()}
-        slot = t.slots[one] if one is not None else None
-        if slot is not None and type(slot) is not int:
-            return [None]
-
-        def show(d: Any, names: Mapping[int, str] = names, slot: Any = slot) -> Any:
-            if type(d) is int:
-                return 1 if d == slot else names[d]
-            if d[0] is None:
-                return d[1]
-            return None if slot in d[1] else (d[0].text, tuple(names[i] for i in d[1]))
-
-        shapes = [tuple(map(show, shape)) for shape in (*t.results, t.slots)]
-        out.append([shape for shape in shapes if None not in shape] if slot is None else shapes)
-    return out
-
-
-class _SelectingError(Exception):
-    """A symbol stands where an integer is needed."""
-
-
-def _types(operands: Any, types: Mapping[str, TensorType]) -> Iterator[Any]:
-    for o in operands:
-        yield types[o] if isinstance(o, str) else tuple(_types(o, types)) if isinstance(o, tuple) else o
-
-
-def _extents_of(op: OpDef, env: Mapping[str, Any]) -> tuple[SizeLike, ...]:
-    match op.body:
-        case Reduce(_, _, e, axes):
-            # The reduced operand is the one whose axes are named; all operands of a reduction have its shape.
-            packs = [env[d.name] for p in op.operands for d in p.shape if isinstance(d, ex.Pack) and d.name in env]
-            over = evaluate(axes, env)
-            if not packs:
-                return ()
-            over = over if isinstance(over, tuple) else (over,)
-            return (math.prod((packs[0][i] for i in over), start=1),)
-        case Index(_, _, e):
-            out: list[SizeLike] = []
-            for fold in _folds(e):
-                try:
-                    out.append(math.prod((evaluate(r, env) for _, r in fold.ranges), start=1))
-                except (KeyError, TypeError):
-                    continue  # the range depends on a coordinate
-            return tuple(out)
-    return ()
-
-
-def _folds(e: ex.Expr) -> Iterator[ex.Fold]:
-    if isinstance(e, ex.Fold):
-        yield e
-    for c in ex.children(e):
-        yield from _folds(c)
-
-
-def substitute_ones(e: SizeLike, dims: Sequence[SizeLike]) -> SizeLike:
-    """Return a size over ``d0, d1, ...`` with the constants of ``dims`` put in."""
-    if isinstance(e, int):
-        return e
-    from ..ir.size import substitute
-
-    return substitute(e, {f"d{i}": d for i, d in enumerate(dims) if isinstance(d, int)})
-
-
-def _is_symbol(e: Any) -> bool:
-    if not isinstance(e, Size) or len(e.terms) != 1:
-        return False
-    monomial, coefficient = e.terms[0]
-    return coefficient == 1 and len(monomial) == 1 and hasattr(monomial[0], "lo")
-
-
-def _symbols_in(e: Any) -> set[Any]:
-    return symbols_of(e) if isinstance(e, Size) else set()
-
-
-def _symbols(a: Attribute, marker: Symbolic) -> Any:
-    lo = a.lo.value if isinstance(a.lo, ex.Num) and isinstance(a.lo.value, int) else -_FAR
-    hi = a.hi.value if isinstance(a.hi, ex.Num) and isinstance(a.hi.value, int) else _FAR
-    if marker.length is None:
-        return symbol(f"{a.name}_", lo, hi)
-    return tuple(symbol(f"{a.name}_{i}", lo, hi) for i in range(marker.length))
-
-
-def _bounds(name: str, checks: Sequence[Condition], names: Mapping[str, int], known: set[str]) -> tuple[list[Any], list[Any]]:
-    """Return the bounds on a symbol that conditions linear in it give in terms of known symbols."""
-    lows: list[Any] = []
-    highs: list[Any] = []
-    for op, a, b, truth in checks:
-        if op not in ("<", "<=", ">", ">="):
-            continue
-        if not truth:
-            op = {"<": ">=", "<=": ">", ">": "<=", ">=": "<"}[op]
-        p = a - b if op in (">", ">=") else b - a  # p >= 0, or p >= 1 for a strict relation
-        if op in ("<", ">"):
-            p = p - 1
-        if not isinstance(p, Size):
-            continue
-        own = [(m, c) for m, c in p.terms if any(name in {x.name for x in _symbols_in(Size((((t,), 1),)))} for t in m)]
-        if len(own) != 1 or len(own[0][0]) != 1 or not hasattr(own[0][0][0], "lo"):
-            continue
-        c = own[0][1]
-        rest = p - Size((own[0],))
-        if not {x.name for x in _symbols_in(rest)} <= known:
-            continue
-        # c*x + rest >= 0
-        bound = size_formula(rest * -1 if c > 0 else rest, names)
-        if abs(c) != 1:
-            text = f"-(-({_text(bound)}) // {c})" if c > 0 else f"({_text(bound)}) // {-c}"
-            bound = formula(text, {f"a{i}": n for i, n in enumerate(bound[1])})
-        (lows if c > 0 else highs).append(bound)
-    return lows, highs
-
-
-def _text(bound: tuple[Formula, tuple[int, ...]]) -> str:
-    return bound[0].text
-
-
-def _attribute_value(v: Any, dim: Any) -> Any:
-    if isinstance(v, tuple) and any(isinstance(e, Size) for e in v):
-        return tuple(dim(e) for e in v)
-    return dim(v) if isinstance(v, Size) else ("value", v)
-
-
-def _dimensions(op: OpDef, ranks: Sequence[Ranks]) -> dict[str, Any]:
-    """Return symbols for the dimensions and packs of a call with given ranks, for domains and axes."""
-    env: dict[str, Any] = {}
-    for p, r in zip(op.operands, ranks, strict=True):
-        env[present_key(p.name)] = r is not None
-        own = sum(not isinstance(d, ex.Pack) for d in p.shape)
-        for d in p.shape:
-            if isinstance(d, ex.Pack):
-                if isinstance(r, tuple):
-                    env[d.name] = tuple(tuple(symbol(f"e{i}") for i in range(n)) for n in r)
-                else:
-                    env.setdefault(d.name, tuple(symbol(f"{d.name}{i}") for i in range((r or own) - own)))
-            elif isinstance(d, ex.Sym):
-                env.setdefault(d.name, symbol(d.name))
-    return env
-
-
-def _default(a: Attribute) -> Any:
-    """Return some value of an attribute on which no shape depends; it is drawn when the call is made."""
-    if a.optional:
-        return None
-    if isinstance(a.default, ex.Num):
-        return a.default.value
-    match a.kind:
-        case "bool":
-            return False
-        case "enum":
-            return a.choices[0]
-        case "str":
-            return ""
-        case "int":
-            return a.lo.value if isinstance(a.lo, ex.Num) else 0
-        case "ints":
-            return (a.lo.value if isinstance(a.lo, ex.Num) else 0,) * (a.length or 0)
-    return 1.0 if a.kind == "float" else 1
-
-
-def _numbers(a: Attribute) -> list[Any]:
-    """Return some values of a number on which shapes depend."""
-    fixed = [a.default.value] if isinstance(a.default, ex.Num) and a.default.value is not None else []
-    lo = a.lo.value if isinstance(a.lo, ex.Num) else -_FAR
-    hi = a.hi.value if isinstance(a.hi, ex.Num) else _FAR
-    more = [v for v in (1, 2, 8) if lo <= v <= hi]  # type: ignore[operator]
-    return list(dict.fromkeys([*fixed, *more]))
-
-
-__all__ = ["Number", "Ranks", "Relations", "Signature", "Structure", "Symbolic", "Template", "compare", "is_float"]

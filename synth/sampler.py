@@ -8,12 +8,8 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from functools import cached_property
-from hashlib import blake2b
+from collections.abc import Iterable, Sequence
 from typing import Any
-
-import attrs
 
 from ..ir import (
     Graph,
@@ -24,97 +20,23 @@ from ..ir import (
     OpSet,
     TensorType,
     Unsatisfiable,
-    UsageError,
     builtin_ops,
-    print_graph,
 )
 from ..ir.opdef import Attribute, Scalar
 from ..ir.typesys import DTYPE_CLASSES, is_float
 from .cache import load_signatures
+from .calls import Signature, Structure, Template
 from .canonical import canonical_order
-from .dims import PROFILES, ConflictError, Plan, Profile, Sizes
+from .dims import ConflictError, Plan, Sizes
 from .ranges import index_operands, limit_of, partial_operands
-from .relation import Relations, Signature, Structure, Template
-from .skeleton import Skeletons, Step, Wired, wire
+from .relation import Relations
+from .skeleton import Skeletons, Wired, wire
+from .spec import Program, Spec, check, select
 
 _FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
 _INTEGERS = (2, 3, 5)
 #: Wirings that are tried for one sequence of operators before its number is given up.
 _ATTEMPTS = 60
-
-
-@attrs.frozen
-class Spec:
-    """Which programs to draw.
-
-    Attributes:
-        level: number of operators, all live.
-        dtypes: element types that values may have.
-        ops: names of operators or families to use; empty means all.
-        without: names of operators or families to leave out.
-        weights: wished relative frequencies by operator; operators left out of it have weight 1.
-        profile: the law of sizes.
-        max_rank: largest rank.
-        outputs: most graph outputs.
-        max_depth: longest path in operators, or None.
-        max_fan_out: most uses of one value, or None.
-        holes: bound on open slots while a program is built backwards.
-        sharing: weight of each further use of a value.
-        input_sharing: probability that a graph input is used again where its type fits.
-        constants: whether operators without tensor operands may occur.
-        solver: whether CP-SAT is asked where draws of sizes do not fit (needs OR-tools).
-    """
-
-    level: int = 3
-    dtypes: tuple[str, ...] = ("f32", "i64", "bool")
-    ops: tuple[str, ...] = ()
-    without: tuple[str, ...] = ()
-    weights: tuple[tuple[str, float], ...] = ()
-    profile: Profile = PROFILES["small"]
-    max_rank: int = 5
-    outputs: int = 1
-    max_depth: int | None = None
-    max_fan_out: int | None = None
-    holes: int = 3
-    sharing: float = 0.3
-    input_sharing: float = 0.15
-    constants: bool = True
-    solver: bool = False
-
-
-@attrs.frozen(slots=False)
-class Program:
-    """One generated program.
-
-    Attributes:
-        index: its number.
-        seed: of the sampler.
-        graph: the program, in canonical order with canonical names.
-        limits: of integer inputs that select positions: how many positions there are.
-        positive: integer inputs that must be above zero.
-        attempts: how many wirings were tried.
-        sequence: the operators from the outputs backwards, as the skeleton drew them.
-        edges: ``(producer, consumer, slot)`` of every use of a node's value.
-    """
-
-    index: int
-    seed: int
-    graph: Graph
-    limits: Mapping[str, int] = attrs.field(eq=False)
-    positive: frozenset[str]
-    attempts: int
-    sequence: tuple[str, ...]
-    edges: tuple[tuple[str, str, int], ...]
-
-    @cached_property
-    def text(self) -> str:
-        """The canonical text."""
-        return print_graph(self.graph)
-
-    @cached_property
-    def key(self) -> str:
-        """A hash that is equal for programs equal up to names, order, and swapped operands of commutative operators."""
-        return blake2b(self.text.encode(), digest_size=16).hexdigest()
 
 
 class _Operand:
@@ -162,7 +84,7 @@ class Sampler:
         ops = builtin_ops() if ops is None else ops
         self.spec = spec
         self.ops = select(ops, spec)
-        _check(spec)
+        check(spec)
         if relations is None or relations.dtypes != spec.dtypes or relations.max_rank != spec.max_rank:
             relations = Relations(ops, spec.dtypes, spec.max_rank)
         self.relations = relations
@@ -178,7 +100,7 @@ class Sampler:
                     pinned.add((n, position, ""))
                 if p.name in self.partial[n]:
                     pinned |= {(n, position, d) for d in DTYPE_CLASSES["int"]}
-        weights = {n: 1.0 for n in self.ops} | dict(spec.weights)
+        weights = dict.fromkeys(self.ops, 1.0) | dict(spec.weights)
         self.pinned = frozenset(pinned)
         self.skeletons = Skeletons(
             self.signatures, spec.level, pinned, holes=spec.holes, outputs=spec.outputs, sharing=spec.sharing,
@@ -222,7 +144,8 @@ class Sampler:
         spec = self.spec
         if spec.max_depth is None and spec.max_fan_out is None:
             return True
-        depth, uses = [], Counter(p for p, _ in outputs)
+        depth: list[int] = []
+        uses = Counter(p for p, _ in outputs)
         for w in nodes:
             inner = [o[0] for o in w.operands if o is not None]
             uses.update(inner)
@@ -284,17 +207,17 @@ class Sampler:
                     break
                 except ConflictError:
                     # Another use of a value that is used elsewhere may be given up for a fresh input.
-                    slot = next(
+                    given = next(
                         (i for i in range(len(refs) - 1, -1, -1)
                          if (i in w.extra and refs[i][0] == "n") or (refs[i].__class__ is tuple and refs[i][0] == "i"
                                                                      and dims[i] is not None and _shared(refs[i], operands))),
                         None,
                     )  # fmt: skip
-                    if slot is None:
+                    if given is None:
                         raise
-                    dtype, rank = choice.slots[slot]
-                    refs[slot] = self._input(sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[slot], rng)
-                    dims[slot] = values[-1][1]
+                    dtype, rank = choice.slots[given]
+                    refs[given] = self._input(sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[given], rng)
+                    dims[given] = values[-1][1]
             shapes.append(results)
             chosen.append((structure, mask, template, local))
             operands.append(refs)
@@ -341,7 +264,7 @@ class Sampler:
         raise ConflictError
 
     def _narrowed(self, sizes: Sizes, flat: Sequence[int], mask: int, rng: random.Random) -> int:
-        for i, d in enumerate(flat):
+        for d in flat:
             x = sizes.find(d)
             if sizes.made[x] is None and sizes.low[x] == 1 and rng.random() < 0.4:
                 sizes.equate(0, x)
@@ -560,7 +483,8 @@ def _free_attribute(a: Attribute, integral: bool, rng: random.Random) -> Any:
         case "str":
             return default or ""
         case "int":
-            fits = [v for v in (*range(-1, 4), lo, hi) if isinstance(v, int) and (lo is None or v >= lo) and (hi is None or v <= hi)]
+            near = [v for v in (*range(-1, 4), lo, hi) if isinstance(v, int)]
+            fits = [v for v in near if (lo is None or v >= lo) and (hi is None or v <= hi)]
             return rng.choice(fits or [0])
         case "ints":
             return tuple(rng.randint(lo or 0, min(hi if hi is not None else 3, (lo or 0) + 3)) for _ in range(a.length or 0))
@@ -580,46 +504,4 @@ def _product(shape: Sequence[int]) -> int:
     return n
 
 
-def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
-    """Return the operators that a specification names, by name or by family.
-
-    Raises:
-        UsageError: a name is neither, or nothing is left.
-    """
-    families = {op.family for op in ops.values()}
-    for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
-        if n not in ops and n not in families:
-            raise UsageError(f"unknown operator or family '{n}', expected a name that `drt ops list` shows")
-    chosen = {
-        n: op
-        for n, op in ops.items()
-        if (not spec.ops or n in spec.ops or op.family in spec.ops)
-        and n not in spec.without
-        and op.family not in spec.without
-        and (spec.constants or op.operands)
-        # What PyTorch has no call for only serves in the meaning of others.
-        and ("torch" in op.calls or n in spec.ops)
-    }
-    if not chosen:
-        raise UsageError("no operator is left, expected at least one")
-    return chosen
-
-
-def _check(spec: Spec) -> None:
-    if spec.level < 1:
-        raise UsageError(f"level {spec.level}, expected at least 1")
-    p = spec.profile
-    if p.min_numel > p.max_numel:
-        raise UsageError(f"at least {p.min_numel} elements and at most {p.max_numel} contradict each other")
-    if p.max_flops is not None and p.min_flops > p.max_flops:
-        raise UsageError(f"at least {p.min_flops:g} operations and at most {p.max_flops:g} contradict each other")
-    if spec.max_depth is not None and spec.max_depth < 1:
-        raise UsageError(f"depth {spec.max_depth}, expected at least 1")
-
-
-def steps_of(program: Program) -> tuple[str, ...]:
-    """Return the operators from the outputs backwards."""
-    return program.sequence
-
-
-__all__ = ["Program", "Sampler", "Spec", "Step", "Unsatisfiable", "select"]
+__all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]

@@ -25,8 +25,10 @@ from ..ir import (
     Unsupported,
     builtin_ops,
 )
-from .dims import ConflictError, Plan, Profile, Sizes
-from .relation import Relations, Signature, Structure, Symbolic, Template
+from .calls import Signature, Structure, Symbolic, Template
+from .dims import ConflictError, Plan, Sizes
+from .profiles import Profile
+from .relation import Relations
 
 
 @attrs.frozen(eq=False)
@@ -65,7 +67,8 @@ class Instances:
             try:
                 self._tie(node)
             except ConflictError:
-                raise Unsupported(f"sizes of %{node.results[0]} are tied in a way that is not understood", subject=node.op) from None
+                message = f"sizes of %{node.results[0]} are tied in a way that is not understood"
+                raise Unsupported(message, subject=node.op) from None
 
     def _tie(self, node: Node) -> None:
         op = self.ops.get(node.op)
@@ -184,9 +187,9 @@ def _known(template: Template, real: list[int], node: Node) -> list[int] | None:
     for name, v in template.attributes:
         whole = node.attributes[name]
         pairs = [(v, whole)] if type(v) is int else zip(v, whole) if isinstance(v, tuple) and isinstance(whole, tuple) else []
-        for d, n in pairs:
+        for d, given in pairs:
             if type(d) is int:
-                local[d] = int(n)  # type: ignore[arg-type]
+                local[d] = int(given)  # type: ignore[arg-type]
     if any(n is None for n in local):
         return None
     numbers = [int(n) for n in local if n is not None]
@@ -260,7 +263,7 @@ def minimise(graph: Graph, fails: Callable[[Graph], bool], *, ops: OpSet | None 
 
 
 def _elements(graph: Graph) -> int:
-    return sum(int(t.numel) for t in graph.types.values())  # type: ignore[arg-type]
+    return sum(int(t.numel) for t in graph.types.values())  # type: ignore[arg-type,misc]
 
 
 def _cuts(graph: Graph) -> Iterator[Graph]:

@@ -19,7 +19,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ..ir import Unsatisfiable
-from .relation import Signature
+from .calls import Signature
 
 #: ``(dtype, rank)``.
 Type: TypeAlias = tuple[str, int]
@@ -192,7 +192,7 @@ class Skeletons:
         self._target = table[:, 1].astype(np.int64)
         self._key = table[:, 2].astype(np.int64)
         self._coefficient = table[:, 3].copy()
-        self._first = np.searchsorted(self._source, np.arange(self.states + 1))
+        self._first: Any = np.searchsorted(self._source, np.arange(self.states + 1))
         entries = [(k, c.number, w) for k, key in enumerate(self._keys) for w, c in self._choices[key]]
         mass: dict[tuple[int, int], float] = {}
         for k, number, w in entries:

@@ -37,6 +37,7 @@ OUTSIDE = {
     "rich": {""},
     "httpx": {"backend/translate"},
     "pyarrow": {"rl", "synth"},
+    "ortools": {"synth"},
     "sympy": {"frontend"},
 }
 
