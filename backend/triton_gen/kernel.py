@@ -12,7 +12,7 @@ from ...ir import Graph, SizeLike
 from ...ir.size import substitute, symbols_of
 from ...ir.text import print_graph
 from .coords import Space
-from .writer import TORCH_DTYPES, Names, Writer
+from .writer import RESERVED, TORCH_DTYPES, Names, Writer
 
 
 @attrs.frozen
@@ -199,7 +199,7 @@ class Assembly:
 
 
 def _safe(name: str) -> str:
-    return name + "_" if name in ("torch", "triton", "tl", "libdevice", "lambda", "in", "is", "if", "as") else name
+    return name + "_" if name in RESERVED else name
 
 
 def _wrapped(head: str, items: Sequence[str], tail: str, width: int = 112) -> str:

@@ -31,7 +31,8 @@ LEVELS = {
     "neg": 7, "atom": 9,
 }  # fmt: skip
 
-_RESERVED = frozenset(keyword.kwlist) | frozenset(dir(builtins)) | {"tl", "triton", "torch", "libdevice", "range", "min", "max", "float", "int"}
+#: Names that generated code does not use for values: Python's own, and those of the modules it imports.
+RESERVED = frozenset(keyword.kwlist) | frozenset(dir(builtins)) | {"tl", "triton", "torch", "libdevice"}
 
 
 @attrs.frozen
@@ -70,7 +71,7 @@ class Names:
     """Unique identifiers near to wished ones."""
 
     def __init__(self, taken: Iterable[str] = ()) -> None:
-        self.taken = set(taken) | _RESERVED
+        self.taken = set(taken) | RESERVED
 
     def fresh(self, wish: str) -> str:
         """Return an unused identifier and take it."""
