@@ -108,12 +108,13 @@ def test_cheap_modules_load_nothing_heavy(module: str) -> None:
 
 
 def least_cpu_s(command: list[str], limit_s: float) -> float:
-    """Return the least processor time of a few runs in fresh processes, in seconds.
+    """Return the least processor time of some runs in fresh processes, in seconds.
 
-    Processor time, not wall time: neighbours on a busy machine slow a process down, but it is not their cost.
+    Processor time, not wall time: neighbours on a busy machine slow a process down, but it is not their cost.  They share
+    its caches and its core too, so one run in many tells the truth.
     """
     best = float("inf")
-    for _ in range(6):
+    for _ in range(16):
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run(command, check=True, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -39,6 +39,7 @@ OUTSIDE = {
     "pyarrow": {"rl", "synth"},
     "ortools": {"synth"},
     "sympy": {"frontend"},
+    "ortools": {"synth"},
 }
 
 
