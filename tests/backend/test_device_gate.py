@@ -15,7 +15,6 @@ import torch
 from drt.backend.candidate import Candidate
 from drt.backend.verify import verify_candidate
 from drt.ir import parse_graph
-
 from programs.judged import BIAS_GELU, LAYER_NORM, MATMUL, SOFTMAX
 
 #: Changes to a right kernel that the gate must see at the real sizes: (subject, old, new, label).
