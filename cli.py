@@ -285,14 +285,17 @@ def synth(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", metavar="PATH", help="A file, or a folder for py and ir.")
     ] = None,
-    form: Annotated[str, typer.Option("--format", help="parquet, jsonl, py or ir; default: by the output's name.")] = "",
+    form: Annotated[
+        str, typer.Option("--format", help="parquet, jsonl, py or ir; default: by the output's name.")
+    ] = "",
     seed: Annotated[int, typer.Option(help="Of the stream; equal seeds give equal programs on any machine.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; they do not change the result.")] = 1,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after the rows that the output holds.")] = False,
     profile: Annotated[str, typer.Option(help="Sizes: small, bench, edge, or FILE.json.")] = "small",
     dtypes: Annotated[str, typer.Option(help="Element types, separated by commas.")] = "f32,i64,bool",
     use: Annotated[
-        list[str] | None, typer.Option("--use", metavar="NAME", help="Use only these operators or families; repeatable.")
+        list[str] | None,
+        typer.Option("--use", metavar="NAME", help="Use only these operators or families; repeatable."),
     ] = None,
     without: Annotated[
         list[str] | None, typer.Option("--without", metavar="NAME", help="Leave out operators or families; repeatable.")

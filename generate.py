@@ -42,7 +42,9 @@ def is_sound(program: Program, seed: int = 0) -> bool:
                 return False
         for i in graph.inputs:
             # Several draws, for comparisons and extremes need not notice one.
-            if not any(_differs(graph, values, inputs | {i.name: _values(program, i.name, generator)}) for _ in range(4)):
+            if not any(
+                _differs(graph, values, inputs | {i.name: _values(program, i.name, generator)}) for _ in range(4)
+            ):
                 return False
     except (DrtError, RuntimeError, ArithmeticError):
         return False
@@ -55,7 +57,9 @@ def _differs(graph: Any, values: dict[Any, Any], inputs: dict[str, Any]) -> bool
     from .backend.oracle import Oracle
 
     again = Oracle().run(graph, inputs)
-    return any(not torch.equal(values[n].nan_to_num(), v.nan_to_num()) for n, v in zip(graph.outputs, again, strict=True))
+    return any(
+        not torch.equal(values[n].nan_to_num(), v.nan_to_num()) for n, v in zip(graph.outputs, again, strict=True)
+    )
 
 
 def _values(program: Program, name: str, generator: Any) -> Any:

@@ -77,10 +77,14 @@ def main() -> None:
         if arguments.nnsmith:
             count = max(5, 100 // level)
             out = subprocess.run(
-                [arguments.nnsmith, "-W", "ignore", "-c", _NNSMITH, str(count), str(level)], capture_output=True, text=True
+                [arguments.nnsmith, "-W", "ignore", "-c", _NNSMITH, str(count), str(level)],
+                capture_output=True,
+                text=True,
             )
             print(f"      NNSmith {float(out.stdout.split()[-1]):.0f}/s" if out.returncode == 0 else out.stderr[-300:])
-    print(f"all positions: {len(p_values)} p-values, uniform with p = {kolmogorov_p(p_values):.2f} (Kolmogorov-Smirnov)")
+    print(
+        f"all positions: {len(p_values)} p-values, uniform with p = {kolmogorov_p(p_values):.2f} (Kolmogorov-Smirnov)"
+    )
 
 
 if __name__ == "__main__":

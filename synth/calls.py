@@ -243,7 +243,9 @@ def attribute_symbols(a: Attribute, marker: Symbolic) -> Any:
     return tuple(symbol(f"{a.name}_{i}", lo, hi) for i in range(marker.length))
 
 
-def bounds_of(name: str, checks: Sequence[Condition], names: Mapping[str, int], known: set[str]) -> tuple[list[Any], list[Any]]:
+def bounds_of(
+    name: str, checks: Sequence[Condition], names: Mapping[str, int], known: set[str]
+) -> tuple[list[Any], list[Any]]:
     """Return the bounds on a symbol that conditions linear in it give in terms of known symbols."""
     lows: list[Any] = []
     highs: list[Any] = []

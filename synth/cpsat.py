@@ -111,7 +111,9 @@ def solve(plan: Plan, rng: random.Random, seconds: float = 1.0) -> list[int] | N
         if made[0] == "f":
             if made[1].size is None:
                 return None
-            m.require(f"size = {made[1].text}", m.values[x] == m.size(made[1].size, [m.values[find(a)] for a in made[2]]))
+            m.require(
+                f"size = {made[1].text}", m.values[x] == m.size(made[1].size, [m.values[find(a)] for a in made[2]])
+            )
         elif made[0] == "n":
             for bounds, op in ((made[1], ">="), (made[2], "<=")):
                 for f, args in bounds:

@@ -150,7 +150,9 @@ def rows(
         if r is None or r["id"] in seen:
             missed += 1
             if missed > 5000:
-                raise UsageError(f"only {given} different programs found, expected {n}; widen the sizes or the operators")
+                raise UsageError(
+                    f"only {given} different programs found, expected {n}; widen the sizes or the operators"
+                )
             continue
         missed = 0
         seen.add(r["id"])

@@ -129,7 +129,9 @@ class Sizes:
             for i, arg in enumerate(args):
                 r = self.find(arg)
                 known = self.made[r]
-                if (known is not None and known[0] != "n") or any(self.find(o) == r for k, o in enumerate(args) if k != i):
+                if (known is not None and known[0] != "n") or any(
+                    self.find(o) == r for k, o in enumerate(args) if k != i
+                ):
                     continue
                 inverse = formula.inverse(i)
                 if inverse is None or self.depends(y, r):

@@ -148,8 +148,11 @@ class Relations:
                 )
             out.append(
                 Signature(
-                    op.name, tuple(operands), tuple(zip(result_dtypes, results, strict=True)),
-                    tuple(sorted(env.items())), tuple(structures),
+                    op.name,
+                    tuple(operands),
+                    tuple(zip(result_dtypes, results, strict=True)),
+                    tuple(sorted(env.items())),
+                    tuple(structures),
                 )  # fmt: skip
             )
         return out
@@ -260,9 +263,7 @@ class Relations:
                     yield chosen | dict(zip(names, values, strict=True))
                 return
 
-    def selects(
-        self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: Mapping[str, Any]
-    ) -> bool:
+    def selects(self, op: OpDef, env: Mapping[str, str], ranks: tuple[Ranks, ...], chosen: Mapping[str, Any]) -> bool:
         """Return whether a symbol stands where an integer is needed, or is silently taken for no axis."""
         structure = Structure(ranks, tuple(chosen.items()), ())
         open_names = [k for k, v in chosen.items() if isinstance(v, Symbolic)]
@@ -351,7 +352,9 @@ class Relations:
         """Return ``op`` without the lets that only its meaning needs; some have no value over symbols."""
         found = self._typed.get(op.name)
         if found is None:
-            found = self._typed[op.name] = attrs.evolve(op, lets=tuple(x for x in op.lets if x.name in mentioned_names(op)))
+            found = self._typed[op.name] = attrs.evolve(
+                op, lets=tuple(x for x in op.lets if x.name in mentioned_names(op))
+            )
         return found
 
     def _result_types(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[TensorType, ...] | None:
@@ -449,7 +452,9 @@ class Relations:
         everything = [*slots, *itertools.chain(*shapes)]
         for v in values.values():
             everything += [e for e in (v if isinstance(v, tuple) else (v,)) if isinstance(e, Size)]
-        free = sorted({x.name for e in everything for x in symbols_of(e)}, key=lambda n: (n in weak and n not in shown, n))
+        free = sorted(
+            {x.name for e in everything for x in symbols_of(e)}, key=lambda n: (n in weak and n not in shown, n)
+        )
         names = {n: i for i, n in enumerate(free)}
         if any(x.name not in names for c in solution.checks for e in c[1:3] for x in symbols_in(e)):
             return None
@@ -550,7 +555,9 @@ class Relations:
 
         names = tuple(map(name, operands))
         results = tuple(f"r{i}" for i in range(len(inferred.types)))
-        graph = Graph("f", tuple(inputs), (Node(op.name, names, inferred.attributes, results, inferred.types),), results)
+        graph = Graph(
+            "f", tuple(inputs), (Node(op.name, names, inferred.attributes, results, inferred.types),), results
+        )
         out: list[SizeLike] = []
         for _, primitive in itertools.islice(paths(lambda: expand_graph(graph, self.ops)), 1):
             for node in primitive.nodes:

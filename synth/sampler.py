@@ -199,7 +199,9 @@ class Sampler:
                         refs.append(("i", i))
                         dims.append(values[i][1])
                         continue
-                refs.append(self._input(sizes, values, guarded, by_type, dtype, rank, guard, ones, facts.pack[slot], rng))
+                refs.append(
+                    self._input(sizes, values, guarded, by_type, dtype, rank, guard, ones, facts.pack[slot], rng)
+                )
                 dims.append(values[-1][1])
             while True:
                 try:
@@ -216,7 +218,9 @@ class Sampler:
                     if given is None:
                         raise
                     dtype, rank = choice.slots[given]
-                    refs[given] = self._input(sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[given], rng)
+                    refs[given] = self._input(
+                        sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[given], rng
+                    )
                     dims[given] = values[-1][1]
             shapes.append(results)
             chosen.append((structure, mask, template, local))
@@ -487,7 +491,9 @@ def _free_attribute(a: Attribute, integral: bool, rng: random.Random) -> Any:
             fits = [v for v in near if (lo is None or v >= lo) and (hi is None or v <= hi)]
             return rng.choice(fits or [0])
         case "ints":
-            return tuple(rng.randint(lo or 0, min(hi if hi is not None else 3, (lo or 0) + 3)) for _ in range(a.length or 0))
+            return tuple(
+                rng.randint(lo or 0, min(hi if hi is not None else 3, (lo or 0) + 3)) for _ in range(a.length or 0)
+            )
     if isinstance(default, float) and default:
         scaled = default * rng.choice((0.5, 2.0))
         return scaled if (lo is None or scaled >= lo) and (hi is None or scaled <= hi) else default

@@ -156,7 +156,9 @@ class Instances:
                 if isinstance(error, Unsatisfiable):
                     raise
         if value is None:
-            raise Unsatisfiable(f"no instance with at most {profile.max_numel} elements was found", subject=self.graph.name)
+            raise Unsatisfiable(
+                f"no instance with at most {profile.max_numel} elements was found", subject=self.graph.name
+            )
         return self._rebuild(value)
 
     def _rebuild(self, value: list[int]) -> Graph:
@@ -186,7 +188,13 @@ def _known(template: Template, real: list[int], node: Node) -> list[int] | None:
             return None
     for name, v in template.attributes:
         whole = node.attributes[name]
-        pairs = [(v, whole)] if type(v) is int else zip(v, whole) if isinstance(v, tuple) and isinstance(whole, tuple) else []
+        pairs = (
+            [(v, whole)]
+            if type(v) is int
+            else zip(v, whole)
+            if isinstance(v, tuple) and isinstance(whole, tuple)
+            else []
+        )
         for d, given in pairs:
             if type(d) is int:
                 local[d] = int(given)  # type: ignore[arg-type]

@@ -255,7 +255,9 @@ class Skeletons:
         for t in range(level - 1, -1, -1):
             after[t] = self._backward(weights[t], after[t + 1])
         if not float((after[0] * start).max(initial=0.0)) > 0:
-            raise Unsatisfiable(f"no program of exactly {level} of these operators exists: no output of one fits another")
+            raise Unsatisfiable(
+                f"no program of exactly {level} of these operators exists: no output of one fits another"
+            )
         targets = []
         for t in range(level):
             with np.errstate(invalid="ignore"):

@@ -123,7 +123,9 @@ def _invert(e: Size, target: SizeLike, name: str) -> SizeLike | None:
         return rest * c if others in (1, -1) else floordiv(rest, others)
     if len(monomial) == 1 and abs(c) == 1 and isinstance(monomial[0], Quotient) and monomial[0].op == "//":
         inner, divisor = monomial[0].a, monomial[0].b
-        if isinstance(inner, Size) and not (isinstance(divisor, Size) and name in {s.name for s in symbols_of(divisor)}):
+        if isinstance(inner, Size) and not (
+            isinstance(divisor, Size) and name in {s.name for s in symbols_of(divisor)}
+        ):
             return _invert(inner, rest * c * divisor, name)
     return None
 

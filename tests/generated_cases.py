@@ -77,7 +77,13 @@ def check_cases(cases: Cases, n_variants: int, wanted: str = "", precision: str 
 def _input(t):
     import torch
 
-    dtypes = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64}
+    dtypes = {
+        "f32": torch.float32,
+        "f64": torch.float64,
+        "f16": torch.float16,
+        "bf16": torch.bfloat16,
+        "i64": torch.int64,
+    }
     shape = tuple(int(n) for n in t.shape)
     if t.dtype == "i64":
         return torch.randint(0, 3, shape)

@@ -179,7 +179,9 @@ class _TileWriter(Writer):
         mask = self.mask(axes)
         far = f"start * tl.full([], {step}, tl.int64)" if self.wide else f"start * {step}" if stride != 1 else "start"
         options = f", mask={mask}, other=0.0" if mask else ""
-        return self.assign(name, Val(f"tl.load({self._bases[key]} + {far}{options})", dtype, axes, zero_outside=bool(mask)))
+        return self.assign(
+            name, Val(f"tl.load({self._bases[key]} + {far}{options})", dtype, axes, zero_outside=bool(mask))
+        )
 
     def parted(self, offset: SizeLike, axis: str) -> tuple[SizeLike, SizeLike] | None:
         """Return (rest, stride) with ``offset == rest + axis*stride``, or None."""
@@ -255,7 +257,9 @@ class AttentionWriter:
         b = self._batch(batch, f"(pid // tiles){wide}")
         w.lines.extend(self._axis("m", a.queries, f"tile{wide} * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]",
                               f"{size_text(a.queries, 2)} % BLOCK_M != 0"))  # fmt: skip
-        w.lines.extend(self._axis("d_q", a.width, "tl.arange(0, BLOCK_E)[None, :]", f"{size_text(a.width, 1)} != BLOCK_E"))
+        w.lines.extend(
+            self._axis("d_q", a.width, "tl.arange(0, BLOCK_E)[None, :]", f"{size_text(a.width, 1)} != BLOCK_E")
+        )
         d_k = self._axis("d_k", a.width, "tl.arange(0, BLOCK_E)[:, None]", f"{size_text(a.width, 1)} != BLOCK_E")
         if not t.descriptors:
             w.lines.extend(d_k)
@@ -266,27 +270,34 @@ class AttentionWriter:
         at = self.space.unravel(b, a.batch)
         m = self._or_zero("m", a.queries)
         q = self._tile(self.pull.value(a.q, (*at, m, self._atom("d_q"))), ("m", "d_q"), ("BLOCK_M", "BLOCK_E"), "q")
-        w.lines.extend([
-            'top = tl.full([BLOCK_M], float("-inf"), tl.float32)',
-            "weight = tl.zeros([BLOCK_M], tl.float32)",
-            "acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)",
-        ])
+        w.lines.extend(
+            [
+                'top = tl.full([BLOCK_M], float("-inf"), tl.float32)',
+                "weight = tl.zeros([BLOCK_M], tl.float32)",
+                "acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)",
+            ]
+        )
         constants = {
             "BLOCK_M": str(t.m), "BLOCK_N": str(t.n), "BLOCK_E": _padded(a.width), "BLOCK_V": _padded(a.value_width),
             "SCALE": self._scale(),
         }  # fmt: skip
         grid = [f"triton.cdiv({size_text(a.queries)}, {t.m})" + (f" * {size_text(batch, 2)}" if batch != 1 else "")]
         if t.splits > 1:
-            constants |= {"SPLITS": str(t.splits), "CHUNK": f"triton.cdiv(triton.cdiv({keys}, {t.splits}), {t.n}) * {t.n}"}
+            constants |= {
+                "SPLITS": str(t.splits),
+                "CHUNK": f"triton.cdiv(triton.cdiv({keys}, {t.splits}), {t.n}) * {t.n}",
+            }
             grid.append(str(t.splits))
             w.lines.extend(["split = tl.program_id(1)", "first = split * CHUNK",
                         f"last = tl.minimum(first + CHUNK, {keys})"])  # fmt: skip
             self._loop(q, at, "for start in range(first, last, BLOCK_N):", True)
         elif a.causal:
-            w.lines.extend([
-                f"diagonal = tl.minimum((tile * BLOCK_M + 1) // BLOCK_N, {size_text(a.keys, 2)} // BLOCK_N) * BLOCK_N",
-                f"last = tl.minimum(tile * BLOCK_M + BLOCK_M, {keys})",
-            ])
+            w.lines.extend(
+                [
+                    f"diagonal = tl.minimum((tile * BLOCK_M + 1) // BLOCK_N, {size_text(a.keys, 2)} // BLOCK_N) * BLOCK_N",
+                    f"last = tl.minimum(tile * BLOCK_M + BLOCK_M, {keys})",
+                ]
+            )
             self._loop(q, at, "for start in range(0, diagonal, BLOCK_N):", False)
             self._loop(q, at, "for start in range(diagonal, last, BLOCK_N):", True)
         else:
@@ -400,15 +411,17 @@ class AttentionWriter:
             w.lines.append(f'scores = tl.where({" & ".join(hidden)}, {text}, float("-inf"))')
         highest = "tl.max(scores, axis=1)" + ("" if scaled else " * SCALE")
         exponent = "scores" if scaled else "scores * SCALE"
-        w.lines.extend([
-            f"raised = tl.maximum(top, {highest})",
-            "# Nothing but hidden keys so far: any finite base leaves their weights 0.",
-            'base = tl.where(raised == float("-inf"), 0.0, raised)',
-            f"p = tl.exp2({exponent} - base[:, None])",
-            "fade = tl.exp2(top - base)",
-            "weight = weight * fade + tl.sum(p, axis=1)",
-            "acc = acc * fade[:, None]",
-        ])
+        w.lines.extend(
+            [
+                f"raised = tl.maximum(top, {highest})",
+                "# Nothing but hidden keys so far: any finite base leaves their weights 0.",
+                'base = tl.where(raised == float("-inf"), 0.0, raised)',
+                f"p = tl.exp2({exponent} - base[:, None])",
+                "fade = tl.exp2(top - base)",
+                "weight = weight * fade + tl.sum(p, axis=1)",
+                "acc = acc * fade[:, None]",
+            ]
+        )
         if t.descriptors:
             v = self._copied(a.v, at, "n_v", "d_v", a.value_width)
         else:
@@ -497,7 +510,9 @@ class AttentionWriter:
             # Of one query only row 0 of the tile is stored, so that its row may stand in the address.
             row = " + m" if m == 0 else ""
             mask = self.w.mask({"m", "d_v"})
-            self.w.lines.append(f"tl.store({self.w.pointer(o)} + {offset}{row}, {convert(val, t.dtype).text}, mask={mask})")
+            self.w.lines.append(
+                f"tl.store({self.w.pointer(o)} + {offset}{row}, {convert(val, t.dtype).text}, mask={mask})"
+            )
 
     # -- keys in parts ------------------------------------------------------------------------------------------------
     def _store_parts(self, b: SizeLike) -> None:
@@ -512,11 +527,13 @@ class AttentionWriter:
         for name, shape in zip(names, shapes, strict=True):
             self.assembly.buffer(name, shape, "torch.float32")
         width = size_text(a.value_width, 2)
-        w.lines.extend([
-            f"tl.store({w.pointer(names[0])} + row * {width} + d_v, acc, mask=m_mask & d_v_mask)",
-            f"tl.store({w.pointer(names[1])} + row, top[:, None], mask=m_mask)",
-            f"tl.store({w.pointer(names[2])} + row, weight[:, None], mask=m_mask)",
-        ])
+        w.lines.extend(
+            [
+                f"tl.store({w.pointer(names[0])} + row * {width} + d_v, acc, mask=m_mask & d_v_mask)",
+                f"tl.store({w.pointer(names[1])} + row, top[:, None], mask=m_mask)",
+                f"tl.store({w.pointer(names[2])} + row, weight[:, None], mask=m_mask)",
+            ]
+        )
 
     def _finish(self, batch: SizeLike, rows: str) -> None:
         """Write the kernel that joins the parts of every row, in order, and computes the epilogue."""
@@ -524,7 +541,9 @@ class AttentionWriter:
         self._start(_LOCALS | {"row", "total", "here", "part_top"})
         w = self.w
         wide = ".to(tl.int64)" if self.wide else ""
-        w.lines.extend(["pid = tl.program_id(0)", f"tiles = tl.cdiv({size_text(a.queries)}, BLOCK_M)", "tile = pid % tiles"])
+        w.lines.extend(
+            ["pid = tl.program_id(0)", f"tiles = tl.cdiv({size_text(a.queries)}, BLOCK_M)", "tile = pid % tiles"]
+        )
         b = self._batch(batch, f"(pid // tiles){wide}")
         w.lines.extend(self._axis("m", a.queries, "tile * BLOCK_M + tl.arange(0, BLOCK_M)[:, None]",
                               f"{size_text(a.queries, 2)} % BLOCK_M != 0"))  # fmt: skip
@@ -534,21 +553,23 @@ class AttentionWriter:
         row = self.space.text(b * a.queries, 1) if b != 0 else "0"
         total = size_text(batch * a.queries, 2)
         width = size_text(a.value_width, 2)
-        w.lines.extend([
-            f"row = {row} + m",
-            'top = tl.full([BLOCK_M, 1], float("-inf"), tl.float32)',
-            "for part in range(SPLITS):",
-            f'    top = tl.maximum(top, tl.load({tops} + part * {total} + row, mask=m_mask, other=float("-inf")))',
-            'base = tl.where(top == float("-inf"), 0.0, top)',
-            "weight = tl.zeros([BLOCK_M, 1], tl.float32)",
-            "acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)",
-            "for part in range(SPLITS):",
-            f"    here = part * {total} + row",
-            f'    fade = tl.exp2(tl.load({tops} + here, mask=m_mask, other=float("-inf")) - base)',
-            f"    weight += fade * tl.load({weights} + here, mask=m_mask, other=0.0)",
-            f"    acc += fade * tl.load({parts} + here * {width} + d_v, mask=m_mask & d_v_mask, other=0.0)",
-            f"acc = {_normalised(a, '')}",
-        ])
+        w.lines.extend(
+            [
+                f"row = {row} + m",
+                'top = tl.full([BLOCK_M, 1], float("-inf"), tl.float32)',
+                "for part in range(SPLITS):",
+                f'    top = tl.maximum(top, tl.load({tops} + part * {total} + row, mask=m_mask, other=float("-inf")))',
+                'base = tl.where(top == float("-inf"), 0.0, top)',
+                "weight = tl.zeros([BLOCK_M, 1], tl.float32)",
+                "acc = tl.zeros([BLOCK_M, BLOCK_V], tl.float32)",
+                "for part in range(SPLITS):",
+                f"    here = part * {total} + row",
+                f'    fade = tl.exp2(tl.load({tops} + here, mask=m_mask, other=float("-inf")) - base)',
+                f"    weight += fade * tl.load({weights} + here, mask=m_mask, other=0.0)",
+                f"    acc += fade * tl.load({parts} + here * {width} + d_v, mask=m_mask & d_v_mask, other=0.0)",
+                f"acc = {_normalised(a, '')}",
+            ]
+        )
         self._outputs(self.space.unravel(b, a.batch), self._or_zero("m", a.queries))
         block = 16 if self.t.m >= 16 else self.t.m
         grid = f"triton.cdiv({size_text(a.queries)}, {block})" + (f" * {size_text(batch, 2)}" if batch != 1 else "")

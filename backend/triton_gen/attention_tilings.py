@@ -44,9 +44,7 @@ _TILINGS: dict[str, tuple[tuple[int, tuple[tuple[int, int, int, int], ...]], ...
 _EFFICIENCY = {"half": 0.55, "tf32": 0.4, "x3": 0.45, "ieee": 0.4}
 
 
-def tilings(
-    program: Program, a: Attention, sizes: Sizes, target: Target, precision: str
-) -> list[tuple[Tiling, float]]:
+def tilings(program: Program, a: Attention, sizes: Sizes, target: Target, precision: str) -> list[tuple[Tiling, float]]:
     """Return (tiling, predicted microseconds), the best prediction first.
 
     Raises:
@@ -71,13 +69,17 @@ def tilings(
             for splits in _splits(a, tiles, rows, keys, n, target):
                 work = 2.0 * tiles * m * (ceildiv(keys, n) * n) * sum(wide) * (0.5 if a.causal else 1.0)
                 busy = min(1.0, tiles * splits / _programs(rows, target))
-                time = max(work / (rate * _EFFICIENCY[kind] * 1e6), memory_us) / busy + target.launch_us * (1 + (splits > 1))
+                time = max(work / (rate * _EFFICIENCY[kind] * 1e6), memory_us) / busy + target.launch_us * (
+                    1 + (splits > 1)
+                )
                 found.append((Tiling(m, n, warps, stages, arithmetic, splits), time * (1 + 0.02 * order)))
     if not found:
         raise Unsupported(f"attention with heads of {sizes.hint(a.width)} elements")
     # The copy engine spares address arithmetic; what it cannot reach is refused when it is written.
     found += [
-        (attrs.evolve(t, descriptors=True), time * 0.95) for t, time in found if t.splits == 1 and t.arithmetic != "ieee"
+        (attrs.evolve(t, descriptors=True), time * 0.95)
+        for t, time in found
+        if t.splits == 1 and t.arithmetic != "ieee"
     ]
     unique: dict[Tiling, float] = {}
     for t, time in sorted(found, key=lambda item: item[1]):

@@ -71,9 +71,7 @@ class Contraction:
                 env[a.name] = c
         return tuple(space.substitute(c, env) for c in self.coordinates)
 
-    def factor(
-        self, pull: Pull, right: bool, batch: SizeLike, index: SizeLike, k: SizeLike
-    ) -> Val:
+    def factor(self, pull: Pull, right: bool, batch: SizeLike, index: SizeLike, k: SizeLike) -> Val:
         """Return one factor at flat indices: ``index`` is m for the left one, n for the right one."""
         node = pull.program.producers[self.value]
         body = pull.program.ops[node.op].body
@@ -161,9 +159,7 @@ def contraction_of(program: Program, value: str) -> Contraction | None:
     n = tuple(a for a in axes if a.name in right and a.name not in left)
     if len(batch) + len(m) + len(n) != len(axes) or not m or not n:
         return None
-    return Contraction(
-        value, batch, m, n, tuple(ranges), tuple(coordinates), fold.body.a, fold.body.b, variables
-    )
+    return Contraction(value, batch, m, n, tuple(ranges), tuple(coordinates), fold.body.a, fold.body.b, variables)
 
 
 class _Refused(Unsupported):

@@ -57,7 +57,11 @@ def direct(program: Program, c: Contraction, right: bool) -> Direct | None:
         return None
     name, offset, _ = found[0]
     strides = _strides(offset)
-    if strides is None or program.types[name].dtype not in ("f32", "bf16", "f16") or v.dtype != program.types[name].dtype:
+    if (
+        strides is None
+        or program.types[name].dtype not in ("f32", "bf16", "f16")
+        or v.dtype != program.types[name].dtype
+    ):
         return None
     for inner, expected in ((True, {"o": k, "k": 1}), (False, {"o": 1, "k": outer})):
         if strides == expected or strides == {**expected, "b": outer * k}:
@@ -110,7 +114,8 @@ class DescriptorWriter(GemmWriter):
     def _products(self) -> None:
         if all(self.direct.values()):
             updates = [
-                self._dot(acc, self._factor(i, False), self._factor(i, True), i) for i, acc in enumerate(self.accumulators)
+                self._dot(acc, self._factor(i, False), self._factor(i, True), i)
+                for i, acc in enumerate(self.accumulators)
             ]
             k = size_text(self.p.main.extents[3])
             self.w.lines.append(f"for start in range(0, {k}, BLOCK_K):")

@@ -159,8 +159,10 @@ def check_site(program: Program, domain: Domain, space: Space, site: Site, row: 
     if product(site.ranges) != domain.columns:
         raise Unsupported("folds over different ranges")
     shape = site.node.types[0].shape
-    kept = shape if len(shape) == len(site.coordinates) else tuple(
-        n for i, n in enumerate(shape) if i not in _axes(program, site)
+    kept = (
+        shape
+        if len(shape) == len(site.coordinates)
+        else tuple(n for i, n in enumerate(shape) if i not in _axes(program, site))
     )
     if space.ravel(site.coordinates, kept) != row:
         raise Unsupported("a fold is wanted at other rows than its neighbours")

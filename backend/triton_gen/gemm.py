@@ -54,9 +54,7 @@ def _check_outputs(program: Program, p: Product) -> None:
         output_coordinates(program, p, space, o, p.main.flat(space, axes[0], axes[1], axes[2]))
 
 
-def output_coordinates(
-    program: Program, p: Product, space: Space, name: str, result: Coordinates
-) -> Coordinates:
+def output_coordinates(program: Program, p: Product, space: Space, name: str, result: Coordinates) -> Coordinates:
     """Return the coordinates of output ``name`` that depend on the product's result at ``result``.
 
     Raises:
@@ -156,7 +154,9 @@ class GemmWriter:
             lines.append(f"{mask} = {bound}")
         else:
             # A size that the tile divides needs no mask; the constant folds away.
-            lines.append(f"{mask} = {bound} if {size_text(extent, 2)} % {block} else tl.full({name}.shape, True, tl.int1)")
+            lines.append(
+                f"{mask} = {bound} if {size_text(extent, 2)} % {block} else tl.full({name}.shape, True, tl.int1)"
+            )
         return lines
 
     def _tiles(self) -> None:
@@ -220,11 +220,16 @@ class GemmWriter:
                 mask = w.mask({"m", "n"})
                 total = size_text(product(shape), 2)
                 lead = "split.to(tl.int64)" if self.sizes.hint(product(shape)) * t.splits >= 2**31 else "split"
-                w.lines.append(f"tl.store({pointer} + {lead} * {total} + {self.space.text(offset, 1)}, {acc}, mask={mask})")
+                w.lines.append(
+                    f"tl.store({pointer} + {lead} * {total} + {self.space.text(offset, 1)}, {acc}, mask={mask})"
+                )
         if resident:
             number = "tiles_m * tiles_n" + ("" if batch == 1 else f" * {size_text(batch, 2)}")
             body = ["    " + line for line in w.lines[before:]]
-            w.lines[before:] = [f"for tile in tl.range(tl.program_id(0), {number}, tl.num_programs(0), flatten=True):", *body]
+            w.lines[before:] = [
+                f"for tile in tl.range(tl.program_id(0), {number}, tl.num_programs(0), flatten=True):",
+                *body,
+            ]
         options = {"num_warps": t.num_warps, "num_stages": t.num_stages}
         launch = Launch(w, tuple(self.grid), self.constants, options, descriptors=self.descriptors)
         self.assembly.launches.append(launch)
@@ -332,7 +337,9 @@ class GemmWriter:
             name = names.fresh("acc")
             w.lines.append(f"{name} = tl.zeros([BLOCK], {TRITON_DTYPES[held]})")
             w.lines.append("for part in range(SPLITS):")
-            w.lines.append(f"    {name} += tl.load({pointer} + part * {size_text(numel, 2)} + col, mask=col_mask, other=0.0)")
+            w.lines.append(
+                f"    {name} += tl.load({pointer} + part * {size_text(numel, 2)} + col, mask=col_mask, other=0.0)"
+            )
             sums[c.value] = Val(name, held, frozenset({"col"}))
             self.assembly.buffer(self._buffer(c), f"({self.t.splits}, {size_text(numel)})", TORCH_DTYPES[held])
         pull = Pull(self.program, w, self._refuse)

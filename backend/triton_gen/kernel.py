@@ -132,7 +132,9 @@ class Assembly:
         lines += [f'    """{note}', "", *("    " + line for line in ir), '    """']
         body: list[str] = []
         every = self.launches + self.otherwise
-        pointed = {p for launch in every for p in [*launch.writer.pointers, *(name for name, _ in launch.descriptors.values())]}
+        pointed = {
+            p for launch in every for p in [*launch.writer.pointers, *(name for name, _ in launch.descriptors.values())]
+        }
         if any(launch.descriptors for launch in every):
             # Triton does not load this module by itself.
             body.append("from triton.tools.tensor_descriptor import TensorDescriptor")
@@ -152,9 +154,7 @@ class Assembly:
             t = g.types[o]
             shape = ", ".join(size_text(s) for s in t.shape)
             shape = f"({shape},)" if t.rank == 1 else f"({shape})"
-            allocations.append(
-                f"{_safe(o)} = torch.empty({shape}, dtype={TORCH_DTYPES[t.dtype]}, device={device})"
-            )
+            allocations.append(f"{_safe(o)} = torch.empty({shape}, dtype={TORCH_DTYPES[t.dtype]}, device={device})")
         for name, shape, dtype in self.buffers:
             allocations.append(f"{name} = torch.empty({shape}, dtype={dtype}, device={device})")
         returned = ", ".join(_safe(o) for o in outputs)
@@ -176,7 +176,7 @@ class Assembly:
         for name, axes in by_input.items():
             rank = self.typed.types[name].rank
             if len(axes) == 1 and rank > 1:
-                (axis, s), = axes.items()
+                ((axis, s),) = axes.items()
                 out.append(f"{s} = {_safe(name)}.shape[{axis}]")
             else:
                 unpacked = ", ".join(axes.get(k, "_") for k in range(rank))
@@ -206,8 +206,10 @@ def _wrapped(head: str, items: Sequence[str], tail: str, width: int = 112) -> st
     line = head + ", ".join(items) + tail
     if len(line) <= width:
         return line
-    return "\n".join([head, "    " + ", ".join(items) + ",", tail]) if len(", ".join(items)) < width - 8 else "\n".join(
-        [head, *("    " + i + "," for i in items), tail]
+    return (
+        "\n".join([head, "    " + ", ".join(items) + ",", tail])
+        if len(", ".join(items)) < width - 8
+        else "\n".join([head, *("    " + i + "," for i in items), tail])
     )
 
 

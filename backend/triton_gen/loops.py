@@ -289,7 +289,9 @@ class LoopWriter:
             self.w.policy = "evict_last" if number < self.domain.passes - 1 else "evict_first"
             numel = self.sizes.hint(self.domain.rows * self.domain.columns)
             types = self.program.types
-            self.w.streamed = {i.name for i in self.program.graph.inputs if self.sizes.hint(types[i.name].numel) * 4 >= numel}
+            self.w.streamed = {
+                i.name for i in self.program.graph.inputs if self.sizes.hint(types[i.name].numel) * 4 >= numel
+            }
 
     def _close_loop(self, start: str, stop: str, head: list[str], backwards: bool) -> None:
         if not backwards:
@@ -298,7 +300,9 @@ class LoopWriter:
         length = stop if start == "0" else f"({stop} - {start})"
         base = "" if start == "0" else f"{start} + "
         first = f"start = {base}({length} - 1) // BLOCK_COLS * BLOCK_COLS - back"
-        self.w.close(f"for back in range(0, {length.strip('()') if start != '0' else length}, BLOCK_COLS):", [first, *head])
+        self.w.close(
+            f"for back in range(0, {length.strip('()') if start != '0' else length}, BLOCK_COLS):", [first, *head]
+        )
 
     def _chunk_pass(
         self, sites: Sequence[Site], start: str, stop: str, number: int, partial: bool = False
@@ -399,7 +403,9 @@ class LoopWriter:
             self._start(backwards=backwards)
             self._combine_partials(earlier)
             if not last or full:
-                self.w.lines.append(f"piece = {s.splits - 1} - tl.program_id(1)" if backwards else "piece = tl.program_id(1)")
+                self.w.lines.append(
+                    f"piece = {s.splits - 1} - tl.program_id(1)" if backwards else "piece = tl.program_id(1)"
+                )
                 self.constants["BLOCK_COLS"] = str(s.block_columns)
                 self.constants["CHUNK"] = chunk
                 self.w.lines.append(f"first = piece{'.to(tl.int64)' if self.wide else ''} * CHUNK")

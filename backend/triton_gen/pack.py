@@ -95,27 +95,31 @@ class PackedWriter(DescriptorWriter):
         w = Writer(space, names)
         row, col = space.axis("row", rows), space.axis("col", k)
         wide = ".to(tl.int64)" if self.wide or 3 * self.sizes.hint(rows * k) >= 2**31 else ""
-        w.lines.extend([
-            f"row = tl.program_id(0){wide} * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]",
-            "col = tl.program_id(1) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)[None, :]",
-            f"row_mask = row < {size_text(rows, 1)}",
-            f"col_mask = col < {size_text(k, 1)}",
-        ])
+        w.lines.extend(
+            [
+                f"row = tl.program_id(0){wide} * BLOCK_ROWS + tl.arange(0, BLOCK_ROWS)[:, None]",
+                "col = tl.program_id(1) * BLOCK_COLS + tl.arange(0, BLOCK_COLS)[None, :]",
+                f"row_mask = row < {size_text(rows, 1)}",
+                f"col_mask = col < {size_text(k, 1)}",
+            ]
+        )
         w.masks["row"], w.masks["col"] = "row_mask", "col_mask"
         v = self._value(c, right, w, row, col)
         if not {"row", "col"} <= v.axes:
             v = Val(f"tl.broadcast_to({v.text}, [BLOCK_ROWS, BLOCK_COLS])", "f32", frozenset({"row", "col"}))
         x = w.assign("x", v).text
         planes = w.pointer(packed.planes)
-        w.lines.extend([
-            f"bits = {x}.to(tl.int32, bitcast=True)",
-            f'finite = tl.abs({x}) < float("inf")',
-            "# Cut, not rounded: the largest numbers would round to infinity.",
-            f"first = tl.where(finite, (bits & -0x10000).to(tl.float32, bitcast=True), tl.where({x} < 0, -1.0, 1.0))",
-            f"rest = tl.where(finite, {x} - first, 0.0)",
-            "second = rest.to(tl.bfloat16)",
-            f"third = tl.where(finite, rest - second.to(tl.float32), {x})",
-        ])
+        w.lines.extend(
+            [
+                f"bits = {x}.to(tl.int32, bitcast=True)",
+                f'finite = tl.abs({x}) < float("inf")',
+                "# Cut, not rounded: the largest numbers would round to infinity.",
+                f"first = tl.where(finite, (bits & -0x10000).to(tl.float32, bitcast=True), tl.where({x} < 0, -1.0, 1.0))",
+                f"rest = tl.where(finite, {x} - first, 0.0)",
+                "second = rest.to(tl.bfloat16)",
+                f"third = tl.where(finite, rest - second.to(tl.float32), {x})",
+            ]
+        )
         for plane, name in enumerate(("first", "second", "third")):
             at = f"(row + {size_text(plane * rows, 1)}) * ROW_LENGTH" if plane else "row * ROW_LENGTH"
             value = name if name == "second" else f"{name}.to(tl.bfloat16)"
@@ -129,12 +133,14 @@ class PackedWriter(DescriptorWriter):
 
     def _products(self) -> None:
         w = self.w
-        w.lines.extend([
-            f"padded = tl.cdiv({size_text(self.p.main.extents[3])}, BLOCK_K) * BLOCK_K",
-            "# Pairs of planes whose product is small come first.",
-            "for step in range(0, 6 * padded, BLOCK_K):",
-            *("    " + line for line in self._step()),
-        ])
+        w.lines.extend(
+            [
+                f"padded = tl.cdiv({size_text(self.p.main.extents[3])}, BLOCK_K) * BLOCK_K",
+                "# Pairs of planes whose product is small come first.",
+                "for step in range(0, 6 * padded, BLOCK_K):",
+                *("    " + line for line in self._step()),
+            ]
+        )
 
     def _step(self) -> list[str]:
         """Return one step over k of one pair of planes."""

@@ -146,7 +146,9 @@ class PairWriter:
         self.dtype = terms.dtype
         t = w.assign("terms", terms).text
         dtype = TRITON_DTYPES[terms.dtype]
-        self.first, self.second = (w.names.fresh(f"{s.node.results[0]}_acc") for s in (self.pair.first, self.pair.second))
+        self.first, self.second = (
+            w.names.fresh(f"{s.node.results[0]}_acc") for s in (self.pair.first, self.pair.second)
+        )
         a, b = self.first, self.second
         if self.pair.kind == "exp":
             scale = w.names.fresh("scale")
@@ -198,7 +200,9 @@ class PairWriter:
         return total, self._squares(self.second, n, self.first, mean)
 
     def _squares(self, inner: str, n: str, means: str, mean: Val) -> Val:
-        apart = self.loop.w.assign("apart", Val(f"{means} - {mean.inside(LEVELS['-'] + 1)}", self.dtype, self.lanes)).text
+        apart = self.loop.w.assign(
+            "apart", Val(f"{means} - {mean.inside(LEVELS['-'] + 1)}", self.dtype, self.lanes)
+        ).text
         return self._sum(f"{inner} + {n} * {apart} * {apart}")
 
     def _shift(self) -> Val:

@@ -366,7 +366,9 @@ class Pull:
         values = tuple(
             v
             for a in args
-            for v in (self.indexed(a, env, guard, node) if isinstance(a, ex.Pack) else (self.indexed(a, env, guard, node),))
+            for v in (
+                self.indexed(a, env, guard, node) if isinstance(a, ex.Pack) else (self.indexed(a, env, guard, node),)
+            )
         )
         if fn == "ravel":
             return self.space.ravel(values[0], values[1])
@@ -470,8 +472,11 @@ class Pull:
     def _fold(self, e: ex.Fold, env: Mapping[str, Any], guard: Guard, node: Node) -> Val:
         ranges = tuple(self.as_coordinate(self.indexed(r, env, guard, node)) for _, r in e.ranges)
         variables = tuple(n for n, _ in e.ranges)
-        if e.combiner == "sum" and isinstance(e.body, ex.Bin) and e.body.op == "/" and not (
-            ex.names(e.body.b) & set(variables)
+        if (
+            e.combiner == "sum"
+            and isinstance(e.body, ex.Bin)
+            and e.body.op == "/"
+            and not (ex.names(e.body.b) & set(variables))
         ):
             # A divisor that the summed indices do not move is applied once.
             whole = self._fold(ex.Fold(e.combiner, e.ranges, e.body.a), env, guard, node)
@@ -487,9 +492,7 @@ class Pull:
             return self._unrolled(e.combiner, ranges, term, guard, dtype)  # type: ignore[arg-type]
         coordinates = tuple(v for c in _coordinate_names(self.program.ops[node.op].body) for v in _flat(env[c]))
         key = (node.results[0], ex.to_text(e), coordinates)
-        return self.barrier(
-            Site(key, node, e.combiner, coordinates, ranges, term, dtype, e.body, env, variables)
-        )
+        return self.barrier(Site(key, node, e.combiner, coordinates, ranges, term, dtype, e.body, env, variables))
 
     def _unrolled(
         self,

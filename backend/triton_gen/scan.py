@@ -288,7 +288,9 @@ def scan_strategies(program: Program, d: Scans, sizes: Sizes, target: Target) ->
     width = next_power_of_2(columns)
     found: list[tuple[Strategy, float]] = []
 
-    def add(kind: str, together: int, chunk: int, warps: int, penalty: float, splits: int = 1, launches: int = 1) -> None:
+    def add(
+        kind: str, together: int, chunk: int, warps: int, penalty: float, splits: int = 1, launches: int = 1
+    ) -> None:
         programs = ceildiv(rows, together) * splits
         idle = max(1.0, target.n_multiprocessors / programs)
         time = traffic_us * penalty * idle + launches * target.launch_us

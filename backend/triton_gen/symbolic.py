@@ -47,7 +47,10 @@ def named_sizes(graph: Graph, ops: OpSet, last: int = 0) -> tuple[Graph, Sizes]:
 def numbered_axes(graph: Graph) -> tuple[tuple[str, int], ...]:
     """Return the axes (value, axis) of a named graph whose size is a number other than 1: those that are compiled in."""
     return tuple(
-        (name, axis) for name, t in graph.types.items() for axis, n in enumerate(t.shape) if isinstance(n, int) and n != 1
+        (name, axis)
+        for name, t in graph.types.items()
+        for axis, n in enumerate(t.shape)
+        if isinstance(n, int) and n != 1
     )
 
 

@@ -156,9 +156,7 @@ def _element_bytes(dtype: str, arithmetic: str) -> int:
     return 2 if arithmetic == "bf16x6" else DTYPES[dtype]
 
 
-def _shapes(
-    product: Product, kind: str, operands: str, sizes: Sizes
-) -> list[tuple[int, int, int, int, int, float]]:
+def _shapes(product: Product, kind: str, operands: str, sizes: Sizes) -> list[tuple[int, int, int, int, int, float]]:
     shapes = list(_TILINGS.get((kind, operands), ()))
     _, m, n, _ = (sizes.hint(e) for e in product.main.extents)
     if shapes and min(m, n) <= 32 and operands != "packed" and kind != "ieee":

@@ -269,9 +269,7 @@ class TemplateTranslator:
                 continue
             source = assembly.source(v.note)
             out.append(
-                Candidate(
-                    source, fragment.name, v.label, self.name, v.precision, v.predicted_us, numbered_axes(typed)
-                )
+                Candidate(source, fragment.name, v.label, self.name, v.precision, v.predicted_us, numbered_axes(typed))
             )
         if not out:
             raise reason or Unsupported("no variant")

@@ -202,7 +202,9 @@ def convert(val: Val, dtype: str) -> Val:
         return literal(int(val.literal))
     if dtype == "bool":
         return Val(f"{val.inside(LEVELS['=='] + 1)} != 0", "bool", val.axes, LEVELS["!="])
-    return Val(f"{val.inside(LEVELS['atom'])}.to({TRITON_DTYPES[dtype]})", dtype, val.axes, zero_outside=val.zero_outside)
+    return Val(
+        f"{val.inside(LEVELS['atom'])}.to({TRITON_DTYPES[dtype]})", dtype, val.axes, zero_outside=val.zero_outside
+    )
 
 
 def computing(val: Val) -> Val:

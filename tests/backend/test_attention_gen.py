@@ -141,9 +141,7 @@ def test_a_product_behind_an_attention_is_refused() -> None:
     from drt.backend.triton_gen import plan
     from drt.ir import Unsupported, builtin_ops
 
-    statements = (
-        "%y = scaled_dot_product_attention(%q, %k, %v, None) : bf16[1, 2, 70, 16]; %z = linear(%y, %w, None) : bf16[1, 2, 70, 99]"
-    )
+    statements = "%y = scaled_dot_product_attention(%q, %k, %v, None) : bf16[1, 2, 70, 16]; %z = linear(%y, %w, None) : bf16[1, 2, 70, 99]"
     with pytest.raises(Unsupported, match="attention"):
         plan(_graph(statements, _HALF + ", %w: bf16[99, 16]", "%z"), builtin_ops())
 

@@ -199,7 +199,13 @@ def _main(group: str, *options: str) -> int:
 
     interpreter.install()
     torch.manual_seed(0)
-    dtypes = {"f32": torch.float32, "f64": torch.float64, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64}
+    dtypes = {
+        "f32": torch.float32,
+        "f64": torch.float64,
+        "f16": torch.float16,
+        "bf16": torch.bfloat16,
+        "i64": torch.int64,
+    }
     ops = builtin_ops()
     oracle = Oracle(ops)
     failures = 0

@@ -22,7 +22,10 @@ DTYPES = {"f32": torch.float32, "i64": torch.int64, "bool": torch.bool}
 @pytest.fixture(scope="module")
 def samplers():
     first = Sampler(Spec(level=1, ops=OPS, max_rank=4))
-    return {n: first if n == 1 else Sampler(Spec(level=n, ops=OPS, max_rank=4), relations=first.relations) for n in (1, 3, 8)}
+    return {
+        n: first if n == 1 else Sampler(Spec(level=n, ops=OPS, max_rank=4), relations=first.relations)
+        for n in (1, 3, 8)
+    }
 
 
 def _inputs(program, generator):
@@ -114,7 +117,9 @@ def test_no_reduction_is_over_one_element(samplers):
 def test_profiles_bound_sizes():
     base = Sampler(Spec(level=2, ops=("relu", "add", "sum"), max_rank=3))
     for name, profile in PROFILES.items():
-        sampler = Sampler(Spec(level=2, ops=("relu", "add", "sum"), max_rank=3, profile=profile), relations=base.relations)
+        sampler = Sampler(
+            Spec(level=2, ops=("relu", "add", "sum"), max_rank=3, profile=profile), relations=base.relations
+        )
         graphs = [p.graph for p in (sampler.program(i) for i in range(40)) if p is not None]
         most = max(t.numel for g in graphs for t in g.types.values())
         assert most <= profile.max_numel

@@ -45,7 +45,9 @@ def test_instances_of_generated_programs():
 
 def test_too_small_a_budget_is_unsatisfiable():
     pytest.importorskip("ortools")
-    graph = parse_graph("graph f(%x: f32[64, 64]) -> (%y) {\n  %y = slice(%x) {axis = 1, start = 40, stop = 60, step = 1} : f32[64, 20]\n}")
+    graph = parse_graph(
+        "graph f(%x: f32[64, 64]) -> (%y) {\n  %y = slice(%x) {axis = 1, start = 40, stop = 60, step = 1} : f32[64, 20]\n}"
+    )
     with pytest.raises(Unsatisfiable):
         Instances(graph).draw(Profile("none", 4, 8), random.Random(0), tries=5)
 

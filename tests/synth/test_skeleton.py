@@ -64,10 +64,14 @@ def test_paths_are_drawn_in_proportion_to_their_weight(signatures):
     counts: Counter = Counter()
     for _ in range(6000):
         _, steps = model.draw(rng)
-        counts[tuple(
-            key[s.choice.signature.results[s.choice.result], tuple(sorted(s.choice.slots[i] for i in s.choice.open))]
-            for s in steps
-        )] += 1
+        counts[
+            tuple(
+                key[
+                    s.choice.signature.results[s.choice.result], tuple(sorted(s.choice.slots[i] for i in s.choice.open))
+                ]
+                for s in steps
+            )
+        ] += 1
     assert set(counts) <= set(weight)
     common = [k for k, w in weight.items() if 6000 * w / total >= 8]
     rest = 6000 - sum(counts[k] for k in common)
@@ -110,7 +114,9 @@ def test_impossible_levels_are_refused(signatures):
 
 def test_statistics_agree_with_known_values():
     # Critical values of chi-squared (NIST handbook, table 1.3.6.7.4).
-    assert chi_squared_p([10 + 3.841**0.5 * 5**0.5, 10 - 3.841**0.5 * 5**0.5], [10, 10]) == pytest.approx(0.05, abs=1e-4)
+    assert chi_squared_p([10 + 3.841**0.5 * 5**0.5, 10 - 3.841**0.5 * 5**0.5], [10, 10]) == pytest.approx(
+        0.05, abs=1e-4
+    )
     assert chi_squared_p([5] * 11, [5] * 11) == 1.0
     assert kolmogorov_p([(i + 0.5) / 100 for i in range(100)]) > 0.99
     assert kolmogorov_p([0.01 * i / 100 for i in range(100)]) < 1e-6
