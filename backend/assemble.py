@@ -23,7 +23,9 @@ _DTYPES = {
 }  # fmt: skip
 
 #: Names that a generated file uses itself.
-_TAKEN = frozenset({"torch", "triton", "tl", "libdevice", "nn", "F", "self", "super", "warnings", "Model", "ModelNew"})
+_TAKEN = frozenset(
+    "torch triton tl libdevice nn F self super warnings Model ModelNew device versions".split()
+)  # fmt: skip
 
 _HELPERS = '''
 def _runs_kernels(*tensors):
@@ -245,12 +247,10 @@ def _forward(
         if value.name in used and value.name in host.state:
             body.append(f"{names[value.name]} = {host.state[value.name]}")
         elif value.name in used and value.name in host.constants:
-            body.append(
-                f"{names[value.name]} = self._constant({value.name!r}, {_first_tensor(graph, host, names)}.device)"
-            )
+            body.append(f"{names[value.name]} = self._constant({value.name!r}, {_device(graph, host, names)})")
     if packed_names:
         left = ", ".join(names[v] for v in packed_names)
-        body.append(f"{left}{',' if len(packed_names) == 1 else ''} = self._packed()")
+        body.append(f"{left}{',' if len(packed_names) == 1 else ''} = self._packed({_device(graph, host, names)})")
     body += _steps(graph, running, names, ops, keep=_outside(graph))
     for u in graph.updates:
         body.append(f"{names[u.target]}.copy_({names[u.value]})")
@@ -287,11 +287,10 @@ def _used_in_order(graph: Graph, running: Sequence[Step]) -> list[str]:
     return list(order)
 
 
-def _first_tensor(graph: Graph, host: Host, names: _Names) -> str:
-    for i in graph.inputs:
-        if i.name in host.arguments:
-            return names[i.name]
-    return next(iter(host.state.values()))
+def _device(graph: Graph, host: Host, names: _Names) -> str:
+    """Return Python text of the device of a call: that of its first tensor."""
+    tensors = [names[i.name] for i in graph.inputs if i.name in host.arguments] or list(host.state.values())
+    return f"{tensors[0]}.device" if tensors else 'torch.device("cpu")'
 
 
 def _steps(graph: Graph, steps: Sequence[Step], names: _Names, ops: OpSet, keep: set[str]) -> list[str]:
@@ -391,14 +390,14 @@ def _pack_method(
     local = _Names(frozenset(names.taken))
     local.names = dict(names.names)
     out = [
-        "def _packed(self):",
-        '    """Return what depends on parameters alone, computed again when one of them changes."""',
+        "def _packed(self, device):",
+        '    """Return what depends on parameters and constants alone, computed again when one of them changes."""',
     ]
     out += [f"    {local[v]} = {host.state[v]}" for v in sources]
-    out.append(f"    versions = _versions({', '.join(local[v] for v in sources)})")
+    out.append(f"    versions = (device, *_versions({', '.join(local[v] for v in sources)}))")
     out.append('    if self.__dict__.get("_packed_versions") != versions:')
     for v in dict.fromkeys(i.name for s in packed for i in s.fragment.inputs if i.name in host.constants):
-        out.append(f"        {local[v]} = self._constant({v!r}, {local[sources[0]]}.device)")
+        out.append(f"        {local[v]} = self._constant({v!r}, device)")
     out += [f"        {line}" for line in _steps(graph, packed, local, ops, keep=_outside(graph) | set(values))]
     items = ", ".join(local[v] for v in values) + ("," if len(values) == 1 else "")
     out.append(f'        self.__dict__["_packed_values"] = ({items})')

@@ -120,7 +120,7 @@ def test_a_model_becomes_a_file_that_stands_alone(tmp_path: Path, capsys: pytest
     assert result.stdout == "good\n"
 
 
-#: ``drt.compile`` under the interpreter, on a module whose code holds a constant and whose result is a dict.
+#: ``drt.compile`` under the interpreter, on a module whose code computes with a constant and whose result is a dict.
 IN_PROCESS = """
 import torch, drt
 from torch import nn
@@ -132,7 +132,8 @@ class Block(nn.Module):
         self.register_buffer("shift", torch.arange(24.0))
 
     def forward(self, x, *, scale=2.0):
-        h = self.norm(x) * scale + self.shift
+        table = torch.tensor([[1.0, 2.0, 5.0], [0.5, 3.0, 7.0], [2.0, 1.0, 9.0]])
+        h = self.norm(x) * scale + self.shift * torch.linalg.det(table)
         return {"h": h, "top": (h.amax(-1), torch.sigmoid(h))}
 
 torch.manual_seed(0)

@@ -39,7 +39,6 @@ OUTSIDE = {
     "pyarrow": {"rl", "synth"},
     "ortools": {"synth"},
     "sympy": {"frontend"},
-    "ortools": {"synth"},
 }
 
 
