@@ -409,6 +409,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "flattened": flattened,
     "clipped": clipped,
     "units": units,
+    "cuts": lambda values: tuple(minimum(v, 0) for v in values),
     "pad_before": pad_before,
     "pad_after": pad_after,
     "flipped": flipped,

@@ -290,7 +290,7 @@ def _integers(rng: random.Random, lo: Any, hi: Any, env: Mapping[str, Any]) -> t
             )
         case 4:
             return _partition(rng, rng.choice(shape) if shape else 4)
-    low = 0 if lo is None else lo
+    low = rng.choice((0, 0, -4)) if lo is None else lo
     return tuple(_integer(rng, low, low + 3 if hi is None else hi, env) for _ in range(rank))
 
 
