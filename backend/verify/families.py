@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -167,7 +168,10 @@ def find_domains(
             i.name: draw(i.type, "normal", generator, chosen.get(i.name, "real"), bounds.get(i.name))
             for i in graph.inputs
         }
-        outputs = evaluate(inputs)
+        try:
+            outputs = evaluate(inputs)
+        except RuntimeError:  # an operator that PyTorch runs refuses the values: worse than any NaN
+            return sys.maxsize
         return sum(int((~o.isfinite()).sum()) for o in outputs if isinstance(o, torch.Tensor) and o.is_floating_point())
 
     best = count(domains)

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import torch
 
-from ...ir import Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops
+from ...ir import OPAQUE, Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Reply, interpreter_sandbox
@@ -115,6 +115,18 @@ class FragmentJudge:
         self._domains: dict[str, str] | None = None
         self._truths: dict[int, Truth | None] = {}
         self.trials = self._plan()
+        if any(n.op == OPAQUE for n in fragment.nodes):
+            self.trials = [t for t in self.trials if self._is_defined(t)]
+            if not self.trials:
+                raise Unsupported("an operator that PyTorch runs refuses all values that were drawn", subject="verify")
+
+    def _is_defined(self, trial: Trial) -> bool:
+        """Return whether the operators that PyTorch runs accept the values of a trial (an inverse wants regular ones)."""
+        try:
+            self.oracle.run(self.instances[trial.instance].graph, trial.inputs)
+        except RuntimeError:
+            return False
+        return True
 
     def _draw(self, instance: int, family: str, salt: int) -> dict[str, torch.Tensor]:
         graph = self.instances[instance].graph
