@@ -89,7 +89,7 @@ def _fragment_cells(number: int, row: FragmentRow) -> tuple[str, ...]:
     if row.is_leftover:
         kernel = f"[yellow]left to PyTorch:[/yellow] {escape(row.reason)}"
     else:
-        kernel = f"{escape(row.writer)}: {escape(row.variant)}"
+        kernel = escape(f"{row.writer}: {row.variant}" if row.variant else row.reason)
     mark = " *" if row.time_kind == "predicted" else ""
     times = (format_time(t) + (mark if t is not None else "") for t in (row.time_us, row.eager_us, row.compiled_us))
     verified = f"[green]{escape(row.verified)}[/green]" if row.verified else "-"
@@ -119,9 +119,10 @@ def show_report(report: CompileReport) -> None:
     if report.whole_us:
         times = ", ".join(f"{who} {format_time(value)}" for who, value in report.whole_us.items())
         console.print(f"whole model: {times}", highlight=False, markup=False)
-    kernels = len(report.rows) - len(report.leftovers)
+    running = [row for row in report.rows if row.variant or row.is_leftover]
+    kernels = len(running) - len(report.leftovers)
     state = "[green]verified[/green]" if report.whole.passed else "[red]NOT verified[/red]"
-    count = f"{kernels} of {len(report.rows)} fragments are kernels"
+    count = f"{kernels} of {len(running)} fragments are kernels"
     console.print(
         f"{state}: {escape(str(report.output))}: {count}, {report.elapsed_s:.1f} s",
         highlight=False,

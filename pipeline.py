@@ -17,7 +17,7 @@ from .backend.assemble import Step, assemble
 from .backend.candidate import H100, Target
 from .frontend import Imported, LoadedModel, import_module, load_model
 from .host import host_of, in_process_host
-from .ir import OPAQUE, Graph, OpSet, UsageError, load_ops, simplify
+from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
 from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
 from .search import A_VIEW, ONCE, Chooser, Chosen, load_model_new, partition
 from .whole import verify_whole
@@ -52,14 +52,18 @@ class Compiled:
         once = [c for c in self.chosen if c.reason == ONCE]
         rows = [row_of(c) for c in self.chosen if c.reason not in (A_VIEW, ONCE)]
         if once:
-            operators = ", ".join(dict.fromkeys(n.op for c in once for n in c.part.fragment.nodes))
+            operators = ", ".join(dict.fromkeys(_operator(n) for c in once for n in c.part.fragment.nodes))
             rows.insert(0, FragmentRow(operators, ONCE_WRITER, reason=ONCE))
         return tuple(rows)
 
 
+def _operator(node: Node) -> str:
+    return node.op if node.op != OPAQUE else str(node.attributes["target"])
+
+
 def row_of(chosen: Chosen) -> FragmentRow:
     """Return the report's row of one part."""
-    operators = ", ".join(n.op if n.op != OPAQUE else str(n.attributes["target"]) for n in chosen.part.fragment.nodes)
+    operators = ", ".join(_operator(n) for n in chosen.part.fragment.nodes)
     candidate, verdict, times = chosen.step.candidate, chosen.verdict, chosen.times
     if candidate is None:
         writer, verified = PYTORCH, ""

@@ -371,6 +371,7 @@ def _fallback(host: Host, given: Sequence[str]) -> list[str]:
             'original = self.__dict__.get("original")',
             "if original is None:",
             f'    raise ValueError("ModelNew: {text}")',
+            f'warnings.warn("ModelNew: {text}; running the original", stacklevel=2)',
             f"return original({host.call})",
         ]
     return [

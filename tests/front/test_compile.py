@@ -122,6 +122,7 @@ def test_a_model_becomes_a_file_that_stands_alone(tmp_path: Path, capsys: pytest
 
 #: ``drt.compile`` under the interpreter, on a module whose code computes with a constant and whose result is a dict.
 IN_PROCESS = """
+import warnings
 import torch, drt
 from torch import nn
 
@@ -147,12 +148,17 @@ def same(x, **kwargs):
     with torch.no_grad():
         torch.testing.assert_close(fast(x, **kwargs), block(x, **kwargs), rtol=1e-5, atol=1e-5)
 
+warnings.filterwarnings("error", message="ModelNew")
 same(torch.randn(5, 24), scale=3.0)
 with torch.no_grad():
     block.norm.weight.uniform_()
 same(torch.randn(5, 24), scale=3.0)
-same(torch.randn(5, 24))            # another scale than the one compiled in, and another shape: the original answers
-same(torch.randn(2, 5, 24), scale=3.0)
+# Another scale than the one compiled in, and another shape: the original answers.
+for shape, scale in [((5, 24), 2.0), ((2, 5, 24), 3.0)]:
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        same(torch.randn(shape), scale=scale)
+    assert "running the original" in str(seen[0].message)
 double = drt.compile(lambda x, y: torch.sin(x) * y, [torch.randn(7), torch.randn(7)], variants=1, device="cpu")
 torch.testing.assert_close(double(torch.ones(7), torch.ones(7)), torch.sin(torch.ones(7)))
 print("good")
