@@ -3,7 +3,8 @@
 For an output with truth r, and evaluations v of the reference in its own precision, a candidate c is right where
 
 * bulk:    rms(c - r) <= 4 * max(max over v of rms(v - r), 0.58 * u * rms(r))
-* element: |c - r| <= 8 * max(largest |v - r| of the element's row (at least 512 elements), u * |r|, smallest normal number)
+* element: |c - r| <= 8 * max(largest |v - r| of the element's row, what is usual for a row of its size, u * |r|, smallest
+  normal number), a row being the last axis or as many of them as make 512 elements
 
 with u the unit roundoff of the output's dtype.  The evaluations are the reference as PyTorch computes it, and the reference
 re-associated: sums in tiles as kernels take them, elementary functions off by a few units in the last place as on a device.
@@ -80,6 +81,20 @@ def _rows(error: torch.Tensor) -> torch.Tensor:
     return largest.reshape(-1)[: flat.numel()].view(error.shape)
 
 
+def _usual(error: torch.Tensor, size: torch.Tensor) -> torch.Tensor:
+    """Return the largest error of each element's row, or what is usual for a row of its size where that is more.
+
+    Usual is the median over all elements of (largest error of the row) / (largest value of the row): among thousands of
+    rows some have a far smaller error than the rest by chance, and would refuse what every other row allows.
+    """
+    errors, sizes = _rows(error), _rows(size)
+    known = sizes > 0
+    if not bool(known.any()):
+        return errors
+    ratio = (errors[known] / sizes[known]).nanmedian()
+    return torch.maximum(errors, torch.where(torch.isfinite(ratio), ratio, torch.zeros_like(ratio)) * sizes)
+
+
 def _rms(t: torch.Tensor) -> float:
     return float(t.square().mean().sqrt()) if t.numel() else 0.0
 
@@ -154,7 +169,7 @@ def compare(
         return Comparison(refused=True)
     bound = max(worst, 0.58 * u * scale)
     spread = torch.stack(errors).amax(0) if errors else zero
-    allowed = ELEMENT_FACTOR * torch.maximum(_rows(spread), u * r.abs()).clamp_min(tiny)
+    allowed = ELEMENT_FACTOR * torch.maximum(_usual(spread, r.abs()), u * r.abs()).clamp_min(tiny)
     bulk = _rms(difference) / max(bound, tiny)
     ratio = difference / allowed * ELEMENT_FACTOR
     element = float(ratio.max())
