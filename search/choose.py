@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,7 +22,7 @@ from ..backend.predict import predict_compiled_us, predict_eager_us, predict_us
 from ..backend.to_torch import to_callable
 from ..backend.triton_gen import TemplateTranslator, plan
 from ..backend.verify import Verdict, verify_candidate
-from ..ir import Graph, OpSet
+from ..ir import DrtError, Graph, OpSet, Unsupported
 from .fuse import A_VIEW, ONCE, Part, PlanLike, fragment_key, split_anchor
 
 
@@ -101,7 +102,8 @@ class Chooser:
 
     def plan(self, fragment: Graph) -> PlanLike:
         """Return the generator's plan; raises Unsupported."""
-        return plan(fragment, self.ops)
+        with _no_crash():
+            return plan(fragment, self.ops)
 
     def choose(self, part: Part) -> list[Chosen]:
         """Return what runs ``part``: itself as one step, or the steps that it was cut into."""
@@ -133,7 +135,11 @@ class Chooser:
         return Chosen(part, Step(part.fragment, a.candidate), a.verdict, a.times, a.reason, a.values)
 
     def _search(self, fragment: Graph) -> _Answer:
-        candidates = self.translator.propose(fragment, self.variants)
+        try:
+            with _no_crash():
+                candidates = self.translator.propose(fragment, self.variants)
+        except Unsupported as error:
+            return _Answer(None, None, Times(), error.message)
         times = Times()
         us: dict[Candidate, float | None] = {}
         if self.device == "cuda":
@@ -185,6 +191,17 @@ class Chooser:
             torch._dynamo.reset()
             everything["compiled"] = torch.compile(eager)
         return measure(everything, fragment, precision=self.precision, target=self.target, ops=self.ops, budget_s=0.5)
+
+
+@contextlib.contextmanager
+def _no_crash() -> Iterator[None]:
+    """Turn a bug of a translator into a reason: the fragment stays in PyTorch, and the compile goes on."""
+    try:
+        yield
+    except DrtError:
+        raise
+    except Exception as error:
+        raise Unsupported(f"the generator fails: {type(error).__name__}: {error}") from error
 
 
 def _us(timings: dict[str, Timing], name: str) -> float | None:
