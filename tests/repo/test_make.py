@@ -12,7 +12,9 @@ ROOT = Path(__file__).parents[2]
 
 
 def make(*words: str) -> str:
-    result = subprocess.run(["make", *words], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    # Without what an outer make, which may have started this test, tells its children.
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MFLAGS", "MAKELEVEL")}
+    result = subprocess.run(["make", *words], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stderr
     return result.stdout
 
