@@ -21,6 +21,11 @@ class VerdictLike(Protocol):
         """Whether every gate passed."""
         ...
 
+    @property
+    def label(self) -> str:
+        """A short stable word for the failure; empty where it passed."""
+        ...
+
     def to_json(self) -> str:
         """Return the verdict as JSON text."""
         ...
