@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from .backend.assemble import Host, state_text, tensor_text
+from .backend.opaque import TORCH_DTYPES
 from .frontend import Imported, LoadedModel
 from .ir import Graph, TensorType
 
@@ -149,7 +150,4 @@ def _type_of(tensor: torch.Tensor) -> TensorType:
     return TensorType(_DTYPE_NAMES[tensor.dtype], tuple(tensor.shape))
 
 
-_DTYPE_NAMES: Mapping[torch.dtype, str] = {
-    torch.float64: "f64", torch.float32: "f32", torch.float16: "f16", torch.bfloat16: "bf16",
-    torch.int64: "i64", torch.int32: "i32", torch.int8: "i8", torch.uint8: "u8", torch.bool: "bool",
-}  # fmt: skip
+_DTYPE_NAMES: Mapping[torch.dtype, str] = {theirs: ours for ours, theirs in TORCH_DTYPES.items()}

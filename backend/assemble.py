@@ -15,12 +15,8 @@ import attrs
 
 from ..ir import Graph, Input, OpSet, TensorType
 from .candidate import Candidate
+from .opaque import TORCH_DTYPES
 from .to_torch import render_node
-
-_DTYPES = {
-    "f64": "torch.float64", "f32": "torch.float32", "f16": "torch.float16", "bf16": "torch.bfloat16",
-    "i64": "torch.int64", "i32": "torch.int32", "i8": "torch.int8", "u8": "torch.uint8", "bool": "torch.bool",
-}  # fmt: skip
 
 #: Names that a generated file uses itself.
 _TAKEN = frozenset(
@@ -350,7 +346,7 @@ def _guards(graph: Graph, host: Host, names: _Names) -> list[str]:
         name = names[i.name] if i.name in host.arguments else host.state.get(i.name)
         if name is None:
             continue
-        tests.append(f"{name}.shape == {_shape_text(i)} and {name}.dtype == {_DTYPES[i.type.dtype]}")
+        tests.append(f"{name}.shape == {_shape_text(i)} and {name}.dtype == {TORCH_DTYPES[i.type.dtype]}")
         tensors.append(name)
     given = [names[i.name] for i in graph.inputs if i.name in host.arguments]
     for text, value in host.guards.items():
@@ -435,7 +431,7 @@ def _constructor(host: Host) -> list[str]:
             if scope not in scopes:
                 scopes.add(scope)
                 out.append(f"        {_module_text(path[: k - 1])}.add_module({path[k - 1]!r}, nn.Module())")
-        empty = f"torch.empty({_shape_text(Input('', type_))}, dtype={_DTYPES[type_.dtype]})"
+        empty = f"torch.empty({_shape_text(Input('', type_))}, dtype={TORCH_DTYPES[type_.dtype]})"
         floating = type_.dtype in ("f64", "f32", "f16", "bf16")
         if is_parameter:
             value = f"nn.Parameter({empty}{'' if floating else ', requires_grad=False'})"
