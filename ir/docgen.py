@@ -75,7 +75,7 @@ def operator_section(op: OpDef) -> str:
         for key, text in clause_rows(op)
         if key not in ("doc", "source", "aten")
     ]
-    order = ["type", "let", "where", "scalar", "reduce", "index", "expand", "hook", "opaque", "flops", "torch", "jax"]
+    order = "type let where range scalar reduce index expand hook opaque flops torch jax triton".split()
     rows.sort(key=lambda row: order.index(row[0]))
     body = list(_wrapped(signature(op), 4))
     for key, text in rows:

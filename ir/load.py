@@ -17,6 +17,7 @@ from .opdef import (
     Expand,
     Hook,
     Index,
+    KernelTemplate,
     Let,
     Location,
     Opaque,
@@ -25,6 +26,7 @@ from .opdef import (
     Param,
     Reduce,
     Scalar,
+    ValueRange,
 )
 from .rewrite import Rule
 from .syntax import Builder, FoldHead, Token, inline, parse, unquote
@@ -191,6 +193,9 @@ class _Builder(_ExprBuilder):
     def where(self, label: Token, e: ex.Expr) -> tuple[str, Any]:
         return "constraints", Constraint(str(label), e, self._at(label))
 
+    def value_range(self, name: Token, lo: ex.Expr, hi: ex.Expr) -> tuple[str, Any]:
+        return "ranges", ValueRange(str(name), lo, hi)
+
     def scalar(self, name: Token, e: ex.Expr) -> tuple[str, Any]:
         return "scalar", (str(name), e)
 
@@ -219,6 +224,9 @@ class _Builder(_ExprBuilder):
     def jax(self, e: ex.Expr) -> tuple[str, Any]:
         return "jax", e
 
+    def triton(self, path: Token, parameters: Any, guard: ex.Expr | None) -> tuple[str, Any]:
+        return "kernels", (KernelTemplate(unquote(path), parameters or (), guard),)
+
     def flops(self, e: ex.Expr) -> tuple[str, Any]:
         return "flops", e
 
@@ -246,9 +254,9 @@ class _Builder(_ExprBuilder):
                 dtypes[value[0]] = value[1]
             elif key in ("torch", "jax") and key not in calls:
                 calls[key] = value
-            elif key in ("lets", "constraints", "dtype_lets"):
+            elif key in ("lets", "constraints", "dtype_lets", "ranges"):
                 fields[key] = (*fields.get(key, ()), value)
-            elif key == "aten":
+            elif key in ("aten", "kernels"):
                 fields[key] = fields.get(key, ()) + value
             elif key in fields or key in calls:
                 message = f"clause '{key}' stands twice, expected once"
@@ -311,6 +319,14 @@ def _check(op: OpDef) -> None:
         need(e, "type")
     for c in op.constraints:
         need(c.expr, f"where {c.label}")
+    for r in op.ranges:
+        if r.operand not in operand_names:
+            raise ParseError(f"range of {r.operand}, which is no operand", place=str(op.location), subject=op.name)
+        for e in (r.lo, r.hi):
+            need(e, f"range {r.operand}")
+            if ex.names(e) & operand_names:
+                raise ParseError(f"range {r.operand} depends on the elements of an operand",
+                                 place=str(op.location), subject=op.name)  # fmt: skip
     for p in op.results:
         for d in p.shape:
             need(d, f"result {p.name}")
@@ -344,6 +360,13 @@ def _check(op: OpDef) -> None:
             need(e, "aten", own)
         need(pattern.guard, "aten", own)
         need(pattern.call, "aten", own)
+    for kernel in op.kernels:
+        need(kernel.guard, "triton")
+        for name, e in kernel.parameters:
+            need(e, f"triton {name}")
+            if name in declared:
+                message = f"triton names its parameter {name}, which is declared"
+                raise ParseError(message, place=str(op.location), subject=op.name)
     need(op.flops, "flops")
     labels = [c.label for c in op.constraints]
     if len(labels) != len(set(labels)):
@@ -455,6 +478,13 @@ def dtype_text(dtypes: frozenset[str]) -> str:
     return " | ".join([*parts, *sorted(rest)])
 
 
+def _kernel_text(k: KernelTemplate) -> str:
+    text = ex.quote(k.path)
+    if k.parameters:
+        text += " {" + ", ".join(f"{n} = {ex.to_text(e)}" for n, e in k.parameters) + "}"
+    return text + (f" if {ex.to_text(k.guard, 1)}" if k.guard is not None else "")
+
+
 def _pattern_text(p: AtenPattern) -> str:
     text = ex.to_text(p.call)
     if p.bindings:
@@ -475,6 +505,7 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
     rows += [("type", f"{n} = {ex.to_text(e)}") for n, e in op.dtype_lets]
     rows += [("let", f"{x.name} = {ex.to_text(x.expr)}") for x in op.lets]
     rows += [("where", f"{c.label}: {ex.to_text(c.expr)}") for c in op.constraints]
+    rows += [("range", f"{r.operand} in {ex.to_text(r.lo, 1)}..{ex.to_text(r.hi, 1)}") for r in op.ranges]
     match op.body:
         case Scalar(exprs):
             rows += [("scalar", f"{n} = {ex.to_text(e)}") for n, e in exprs]
@@ -491,6 +522,7 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
     rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]
     if op.aten:
         rows.append(("aten", " | ".join(map(_pattern_text, op.aten))))
+    rows += [("triton", _kernel_text(k)) for k in op.kernels]
     if op.flops is not None:
         rows.append(("flops", ex.to_text(op.flops)))
     if op.source:

@@ -86,6 +86,19 @@ class Constraint:
 
 
 @attrs.frozen
+class ValueRange:
+    """``range index in 0..V - 1``: every element of an operand lies between two ends, both included.
+
+    A call with other elements has no meaning: PyTorch refuses it, or reads out of bounds.  What only the dtype bounds has no
+    range.  The ends are expressions over sizes and attributes, or ``-inf`` and ``inf``.
+    """
+
+    operand: str
+    lo: Expr
+    hi: Expr
+
+
+@attrs.frozen
 class Scalar:
     """One expression per result, applied to each element after broadcasting the operands to the result's shape."""
 
@@ -155,6 +168,21 @@ class AtenPattern:
 
 
 @attrs.frozen
+class KernelTemplate:
+    """A user's own kernel for the operator: ``triton "gate.py.j2" {BLOCK = [256, 1024]} if N % 8 == 0``.
+
+    Attributes:
+        path: a Jinja2 template of Triton source, relative to the file of the definition; read when a kernel is wanted.
+        parameters: names of the template's own, each with a value or a list of values to try in turn.
+        guard: must hold for the template to be used.
+    """
+
+    path: str
+    parameters: tuple[tuple[str, Expr], ...] = ()
+    guard: Expr | None = None
+
+
+@attrs.frozen
 class OpDef:
     """One operator: a relation between operand and result types, and a meaning.
 
@@ -162,6 +190,7 @@ class OpDef:
         dtypes: dtype variable -> the dtypes that it may take.
         dtype_lets: dtype variable of a result -> a dtype expression (``accumulator(T)``).
         calls: ``torch`` and ``jax`` lowering expressions; names in them are operands, attributes and lets.
+        kernels: the user's own Triton kernels for it, tried before the generator's.
         flops: work of one call, floating-point operations; None means derived from the body.
         family: the stem of the file that defines it; groups the documentation.
     """
@@ -175,9 +204,11 @@ class OpDef:
     dtype_lets: tuple[tuple[str, Expr], ...] = ()
     lets: tuple[Let, ...] = ()
     constraints: tuple[Constraint, ...] = ()
+    ranges: tuple[ValueRange, ...] = ()
     body: Body = Opaque("no meaning given")
     calls: Mapping[str, Expr] = attrs.field(factory=dict, hash=False)
     aten: tuple[AtenPattern, ...] = ()
+    kernels: tuple[KernelTemplate, ...] = ()
     flops: Expr | None = None
     source: str = ""
     family: str = attrs.field(default="", eq=False)

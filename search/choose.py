@@ -21,6 +21,7 @@ from ..backend.measure import Timing, measure
 from ..backend.predict import predict_compiled_us, predict_eager_us, predict_us
 from ..backend.to_torch import to_callable
 from ..backend.triton_gen import TemplateTranslator, plan
+from ..backend.user_kernels import UserKernels, plan_user_kernel
 from ..backend.verify import Verdict, verify_candidate
 from ..ir import DrtError, Graph, OpSet, Unsupported
 from .fuse import A_VIEW, ONCE, Part, PlanLike, fragment_key, split_anchor
@@ -97,13 +98,14 @@ class Chooser:
         self.ops, self.target, self.precision = ops, target, precision
         self.variants, self.device, self.deadline_s = variants, device, deadline_s
         self.translator = translator or TemplateTranslator(target=target, precision=precision, ops=ops)
+        self.user_kernels = UserKernels(ops, target)
         self.time_compiled = time_compiled
         self._answers: dict[str, _Answer] = {}
 
     def plan(self, fragment: Graph) -> PlanLike:
-        """Return the generator's plan; raises Unsupported."""
+        """Return the plan of a user's kernel for the fragment, or else the generator's; raises Unsupported."""
         with _no_crash():
-            return plan(fragment, self.ops)
+            return plan_user_kernel(fragment, self.ops) or plan(fragment, self.ops)
 
     def choose(self, part: Part) -> list[Chosen]:
         """Return what runs ``part``: itself as one step, or the steps that it was cut into."""
@@ -135,27 +137,35 @@ class Chooser:
         return Chosen(part, Step(part.fragment, a.candidate), a.verdict, a.times, a.reason, a.values)
 
     def _search(self, fragment: Graph) -> _Answer:
+        candidates = self.user_kernels.propose(fragment, self.variants)
+        reason = "the generator proposed nothing"
         try:
             with _no_crash():
-                candidates = self.translator.propose(fragment, self.variants)
+                candidates += self.translator.propose(fragment, self.variants)
         except Unsupported as error:
-            return _Answer(None, None, Times(), error.message)
+            reason = error.message
+        if not candidates:
+            return _Answer(None, None, Times(), reason)
+        refused: Verdict | None = None
+        verdicts: dict[Candidate, Verdict] = {}
         times = Times()
         us: dict[Candidate, float | None] = {}
         if self.device == "cuda":
-            # Only kernels of our own generator run here before they are judged; the judge then sees the fastest first.
-            trusted = [c for c in candidates if c.writer == TemplateTranslator.name]
-            timings = self._time(fragment, {str(k): load_entry(c) for k, c in enumerate(trusted)})
-            us = {c: _us(timings, str(k)) for k, c in enumerate(trusted)}
+            # Only kernels of our own generator run in this process before they are judged.
+            foreign = [c for c in candidates if c.writer != TemplateTranslator.name]
+            verdicts = {c: self._verdict(fragment, c) for c in foreign}
+            refused = next((v for v in verdicts.values() if not v.passed), None)
+            candidates = [c for c in candidates if c not in verdicts or verdicts[c].passed]
+            timings = self._time(fragment, {str(k): load_entry(c) for k, c in enumerate(candidates)})
+            us = {c: _us(timings, str(k)) for k, c in enumerate(candidates)}
             times = Times("measured", None, _us(timings, "eager"), _us(timings, "compiled"))
             candidates = sorted(candidates, key=lambda c: us.get(c) or float("inf"))
-        refused: Verdict | None = None
         for candidate in candidates:
             own_us = us.get(candidate)
             if own_us is not None and times.eager_us is not None and own_us > times.eager_us:
                 reason = f"PyTorch is faster: {times.eager_us:.0f} us against {own_us:.0f} us"
                 return _Answer(None, refused, attrs.evolve(times, drt_us=times.eager_us), reason)
-            verdict = verify_candidate(fragment, candidate, ops=self.ops, precision=self.precision, device=self.device)
+            verdict = verdicts.get(candidate) or self._verdict(fragment, candidate)
             if verdict.passed:
                 if self.device == "cpu":
                     return _Answer(candidate, verdict, self._predicted(fragment, candidate), "")
@@ -163,8 +173,12 @@ class Chooser:
                     own_us = _us(self._time(fragment, {"own": load_entry(candidate)}), "own")
                 return _Answer(candidate, verdict, attrs.evolve(times, drt_us=own_us), "")
             refused = verdict
-        reason = f"no kernel passed: {refused.summary()}" if refused else "the generator proposed nothing"
+        if refused is not None:
+            reason = f"no kernel passed: {refused.summary()}"
         return _Answer(None, refused, attrs.evolve(times, drt_us=times.eager_us), reason)
+
+    def _verdict(self, fragment: Graph, candidate: Candidate) -> Verdict:
+        return verify_candidate(fragment, candidate, ops=self.ops, precision=self.precision, device=self.device)
 
     def _predicted(self, fragment: Graph, candidate: Candidate | None) -> Times:
         drt_us = candidate.predicted_us if candidate else None

@@ -15,6 +15,7 @@ from typing import Protocol
 import attrs
 
 from ..backend.candidate import Target
+from ..backend.user_kernels import has_user_kernel
 from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, print_graph
 from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
 from ..ir.opdef import Expand, Index
@@ -184,6 +185,8 @@ class _Cutter:
         self.sources = {k: self._sources(k) for k in self.compute}
         self.cluster = {k: frozenset({k}) for k in self.compute}
         self.plans: dict[frozenset[int], PlanLike | str] = {}
+        # A kernel that a user wrote computes its operator and nothing around it.
+        self.own = {k for k in self.compute if has_user_kernel(graph.nodes[k], graph.types, ops)} - self.once
 
     def _sources(self, k: int) -> frozenset[int]:
         """The compute nodes that node ``k`` reads, directly or through re-indexing nodes."""
@@ -213,7 +216,8 @@ class _Cutter:
                 if any(self.graph.nodes[k].op == OPAQUE for k in members):
                     target = str(self.graph.nodes[min(members)].attributes["target"])
                     raise Unsupported(f"no definition of {target}")
-                self.plans[members] = self.planner(extract(self.graph, members, self.ops))
+                fragment = extract(self.graph, members, self.ops, views=not members & self.own)
+                self.plans[members] = self.planner(fragment)
             except Unsupported as error:
                 self.plans[members] = error.line()
         return self.plans[members]
@@ -242,6 +246,8 @@ class _Cutter:
 
     def saving_us(self, a: frozenset[int], b: frozenset[int]) -> float | None:
         """Roofline time that one kernel for both clusters saves; None where there can be none or it does not pay."""
+        if (a | b) & self.own:
+            return None
         plan_a, plan_b = self.plan(a), self.plan(b)
         if isinstance(plan_a, str) or isinstance(plan_b, str) or self.reaches(a, b) or self.reaches(b, a):
             return None
@@ -307,7 +313,7 @@ def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> lis
     for n, members in enumerate(cutter.run()):
         plan = cutter.plan(members)
         indices = tuple(sorted(members))
-        views = not isinstance(plan, str)
+        views = not isinstance(plan, str) and not members & cutter.own
         fragment = extract(graph, indices, ops, name=_name(graph, indices, n), views=views)
         parts.append(Part(indices, fragment, reason=plan) if isinstance(plan, str) else Part(indices, fragment, plan))
     return order_parts(graph, [*parts, *_views_needed(graph, parts)])

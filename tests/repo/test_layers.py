@@ -33,6 +33,7 @@ OUTSIDE = {
     "numpy": {"", "frontend", "backend", "search", "synth", "rl"},
     "lark": {"ir"},
     "attrs": ROOMS | {""},
+    "jinja2": {"backend"},
     "typer": {""},
     "rich": {""},
     "httpx": {"backend/translate"},
