@@ -128,7 +128,7 @@ def _resources(cubin: bytes | None) -> dict[str, int]:
     }
 
 
-def handle(request: Frame, channel: sandbox.Channel) -> None:
+def handle(request: Frame, channel: sandbox.Channel | _Silent) -> None:
     """Serve one job: trace the launcher, compile every launch, send what came out."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -164,15 +164,50 @@ def handle(request: Frame, channel: sandbox.Channel) -> None:
             return
 
 
+_WARM = """
+@triton.jit
+def warm_kernel(x, y, o, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    a = tl.load(x + i, mask=i < n, other=0.0)
+    b = tl.load(y + i, mask=i < n, other=0.0).to(tl.float32)
+    m = tl.max(a, 0) + tl.sum(tl.exp(b), 0)
+    tl.store(o + i, tl.where(a > 0, a * b + m, tl.sigmoid(a)), mask=i < n)
+
+
+def warm(x, y):
+    o = torch.empty_like(x)
+    warm_kernel[(triton.cdiv(x.numel(), 128),)](x, y, o, x.numel(), BLOCK=128)
+    return o
+"""
+
+
+class _Silent:
+    """A channel to nobody."""
+
+    def send(self, kind: str, tensors: Any = None, **header: Any) -> None:
+        """Forget a frame."""
+
+
+def _warm_up() -> None:
+    """Compile one small kernel, so that children start with the tracer and the compiler loaded and initialised."""
+    here = os.getcwd()
+    with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)
+        os.environ["TRITON_CACHE_DIR"] = os.path.join(folder, "triton")
+        vector = {"shape": [1000], "stride": [1]}
+        real = [{**vector, "dtype": "f32"}, {**vector, "dtype": "bf16"}]
+        handle(Frame({"source": _WARM, "entry": "warm", "real": real}), _Silent())
+        os.chdir(here)
+
+
 def main() -> None:
     """The sandbox server's program."""
     import triton
 
-    from . import launches, loading  # noqa: F401
-
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     triton.runtime.driver.set_active(_NoDriver())
+    _warm_up()
     sandbox.serve(handle)
 
 
