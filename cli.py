@@ -229,7 +229,7 @@ def ir_run(
     if inputs is not None:
         values = program.load_inputs(graph, inputs)
     else:
-        values = program.random_inputs(graph, program.parse_sizes(graph, size or ()), seed, state)
+        values = program.random_inputs(graph, program.parse_sizes(graph, size or ()), seed, state, known)
     cli_view.show_summaries(program.run(graph, values, known))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from .synth import Program
@@ -72,8 +73,12 @@ def _values(program: Program, name: str, generator: Any) -> Any:
     t = program.graph.input(name).type
     if t.dtype == "bool":
         return torch.rand(t.shape, generator=generator) < 0.5
+    low, high = program.ranges.get(name, (-math.inf, math.inf))
     if is_float(t.dtype):
-        return torch.randn(t.shape, generator=generator, dtype=torch.float64).to(TORCH_DTYPES[t.dtype])
-    low = 1 if name in program.positive else 0
-    high = program.limits.get(name, 8)
-    return torch.randint(low, max(low + 1, high), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
+        value = torch.randn(t.shape, generator=generator, dtype=torch.float64)
+        if math.isfinite(low) and math.isfinite(high):
+            value = low + (high - low) * torch.sigmoid(value)
+        return value.clamp(low, high).to(TORCH_DTYPES[t.dtype])
+    first = int(low) if math.isfinite(low) else 0
+    stop = int(high) + 1 if math.isfinite(high) else 8
+    return torch.randint(first, max(first + 1, stop), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import attrs
 import torch
 
 from .backend.to_torch import TORCH_DTYPES, to_callable
-from .ir import Graph, Input, OpSet, TensorType, UsageError
-from .ir.size import SizeLike, substitute, symbols_of
+from .ir import Graph, Input, OpSet, TensorType, UsageError, input_ranges
+from .ir.size import Size, SizeLike, substitute, symbols_of
 
 
 @attrs.frozen
@@ -59,15 +60,20 @@ def _shape(type_: TensorType, sizes: Mapping[str, int]) -> tuple[int, ...]:
 
 
 def random_inputs(
-    graph: Graph, sizes: Mapping[str, int], seed: int = 0, state: Mapping[str, torch.Tensor] | None = None
-) -> list[torch.Tensor]:
-    """Return a tensor for each input of ``graph``: standard normal floats, integers 0 and 1 (valid as indices), fair booleans.
+    graph: Graph, sizes: Mapping[str, int], seed: int = 0, state: Mapping[str, torch.Tensor] | None = None,
+    ops: OpSet | None = None,
+) -> list[torch.Tensor]:  # fmt: skip
+    """Return a tensor for each input of ``graph``: standard normal floats, integers 0 and 1, fair booleans.
+
+    What an operator wants between two ends is drawn evenly between them.
 
     Args:
         sizes: a value for every symbol.
         seed: of the generator; equal seeds give equal tensors.
         state: tensors that a module already has, by its own names (``fc.weight``); they are not drawn.
+        ops: the operators; None means the built-in ones.
     """
+    ranges = input_ranges(graph, ops)
     generator = torch.Generator().manual_seed(seed)
     tensors = []
     for value in graph.inputs:
@@ -75,11 +81,20 @@ def random_inputs(
             tensors.append(state[value.target])
             continue
         shape, dtype = _shape(value.type, sizes), TORCH_DTYPES[value.type.dtype]
-        if dtype.is_floating_point:
-            tensors.append(torch.randn(shape, generator=generator).to(dtype))
+        lo, hi = (_number(end, sizes) for end in ranges.get(value.name, (-math.inf, math.inf)))
+        if not dtype.is_floating_point:
+            lo = lo if math.isfinite(lo) else min(0, hi)
+            stop = lo + 2 if math.isinf(hi) else hi + 1
+            tensors.append(torch.randint(int(lo), max(int(stop), int(lo) + 1), shape, generator=generator).to(dtype))
+        elif math.isfinite(lo) and math.isfinite(hi):
+            tensors.append((torch.rand(shape, generator=generator) * (hi - lo) + lo).to(dtype))
         else:
-            tensors.append(torch.randint(0, 2, shape, generator=generator).to(dtype))
+            tensors.append(torch.randn(shape, generator=generator).clamp(lo, hi).to(dtype))
     return tensors
+
+
+def _number(end: object, sizes: Mapping[str, int]) -> float:
+    return float(substitute(end, dict(sizes)) if isinstance(end, Size) else end)  # type: ignore[arg-type]
 
 
 def load_inputs(graph: Graph, file: Path) -> list[torch.Tensor]:

@@ -19,7 +19,7 @@ import attrs
 import torch
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ..ir import Graph, OpSet, UsageError, builtin_ops
+from ..ir import Graph, OpSet, UsageError, builtin_ops, input_ranges
 from .candidate import H100, PRECISIONS, Target
 from .predict import floor_us
 from .verify import families
@@ -85,13 +85,13 @@ def graph_inputs(graph: Graph, device: str = "cuda", ops: OpSet | None = None) -
     from .verify.shrink import bind
 
     static = bind(graph, None, ops)
-    bounds = families.index_bounds(static, ops)
+    ranges = input_ranges(static, ops)
 
     def make(seed: int) -> list[torch.Tensor]:
         generator = torch.Generator(device)
         generator.manual_seed(seed)
         return [
-            families.draw(i.type, "normal", generator, bound=bounds.get(i.name), device=device) for i in static.inputs
+            families.draw(i.type, "normal", generator, range_=ranges.get(i.name), device=device) for i in static.inputs
         ]
 
     return make

@@ -26,18 +26,20 @@ from ..ir import (
     OpDef,
     Operand,
     OpSet,
+    Range,
     Size,
     TensorType,
     UsageError,
     builtin_ops,
     evaluate,
     find_op,
+    input_ranges,
 )
 from ..ir import expr as ex
 from ..ir.build import clean_name, infer_node
 from ..ir.evaluate import decide
 from ..ir.infer import Inferred
-from ..ir.size import symbols_of
+from ..ir.size import minimum, symbols_of
 from .opaque import TORCH_DTYPES, flat, number_text, opaque_text, operand_text, size_text
 from .resolve import is_allowed, run_clause
 
@@ -409,7 +411,8 @@ def _module_source(graph: Graph, ops: OpSet, name: str) -> str:
     body += ["", "", "def get_inputs():"]
     sizes = {s.name: str(min(max(s.lo, 2), s.hi)) for i in graph.inputs for d in i.type.shape for s in symbols_of(d)}
     body += [f"    {s} = {n}" for s, n in sizes.items()]
-    body.append(f"    return [{', '.join(_example(i.type) for i in given)}]")
+    ranges = input_ranges(graph, ops)
+    body.append(f"    return [{', '.join(_example(i.type, ranges.get(i.name)) for i in given)}]")
     body += ["", "", "def get_init_inputs():", "    return []"]
     text = "\n".join(body)
     return f"{_imports(text)}\n\n{text}\n"
@@ -510,14 +513,30 @@ def _initial(i: Input) -> str:
     return f"torch.randn({_shape_text(t)}{dtype}){scale}"
 
 
-def _example(t: TensorType) -> str:
-    """Return Python text of an example input; integers are 0 and 1, which index any axis that has two elements."""
+def _example(t: TensorType, range_: Range | None = None) -> str:
+    """Return Python text of an example input; integers without a range are 0 and 1."""
+    lo, hi = (-math.inf, math.inf) if range_ is None else range_
+    endless = [isinstance(e, float) and math.isinf(e) for e in (lo, hi)]
     if t.dtype == "bool":
         return f"torch.rand({_shape_text(t)}) < 0.5"
     if t.dtype in ("f64", "f32", "f16", "bf16"):
-        return f"torch.randn({_shape_text(t)}{_dtype_argument(t.dtype, 'f32')})"
+        arguments = f"{_shape_text(t)}{_dtype_argument(t.dtype, 'f32')}"
+        if all(endless):
+            return f"torch.randn({arguments})"
+        if any(endless):
+            return f"torch.randn({arguments}).clamp({f'max={_end(hi)}' if endless[0] else f'min={_end(lo)}'})"
+        scale = "" if (lo, hi) == (0, 1) else f" * ({_end(hi)} - {_end(lo)})"
+        return f"torch.rand({arguments}){scale}" + ("" if lo == 0 else f" + {_end(lo)}")
+    if endless[0]:
+        lo = 0 if endless[1] else minimum(0, hi)  # type: ignore[arg-type]
+    stop = _end(lo + 2 if endless[1] else hi + 1)
     shape = f"({_shape_text(t)},)" if t.shape else "()"
-    return f"torch.randint(0, 2, {shape}{_dtype_argument(t.dtype, 'i64')})"
+    return f"torch.randint({_end(lo)}, {stop}, {shape}{_dtype_argument(t.dtype, 'i64')})"
+
+
+def _end(end: Any) -> str:
+    """Return Python text of an end of a range; symbols stand under their own names."""
+    return size_text(end, {}) if isinstance(end, Size) else number_text(end)
 
 
 __all__ = ["render_node", "to_callable", "to_source"]

@@ -41,6 +41,9 @@ from .opdef import OpSet as OpSet
 from .passes import eliminate_common_subexpressions as eliminate_common_subexpressions
 from .passes import eliminate_dead_code as eliminate_dead_code
 from .passes import fold_constants as fold_constants
+from .ranges import Range as Range
+from .ranges import call_ranges as call_ranges
+from .ranges import input_ranges as input_ranges
 from .rewrite import Rule as Rule
 from .simplify import Applied as Applied
 from .simplify import apply_rules as apply_rules

@@ -181,7 +181,7 @@ def _is_exact(e: ex.Expr) -> bool:
     return known and all(map(_is_exact, ex.children(e)))
 
 
-def _moves_elements(op: OpDef, ops: OpSet) -> bool:
+def moves_elements(op: OpDef, ops: OpSet) -> bool:
     """Return whether every element of the result is an element of the first operand."""
     if isinstance(op.body, Index):
         return isinstance(op.body.expr, ex.Load) and op.body.expr.name == op.operands[0].name
@@ -193,7 +193,7 @@ def _moves_elements(op: OpDef, ops: OpSet) -> bool:
             case ex.Sym(name):
                 return name in known
             case ex.Call(fn, (inner, *_), _) if fn in ops:
-                return moves(inner, known) and _moves_elements(ops[fn], ops)
+                return moves(inner, known) and moves_elements(ops[fn], ops)
         return False
 
     known = {op.operands[0].name}
@@ -227,7 +227,7 @@ class _Folder:
         first = node.operands[0] if node.operands else None
         if isinstance(first, str) and first in self.numbers:
             if node.op not in self.moving:
-                self.moving[node.op] = _moves_elements(op, self.ops)
+                self.moving[node.op] = moves_elements(op, self.ops)
             if self.moving[node.op]:
                 return self._full(node, self.numbers[first])
         return node

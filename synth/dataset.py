@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,13 @@ def stream(sampler: Sampler, n: int, *, seed: int = 0, start: int = 0, unique: b
 def input_specs(program: Program) -> list[dict[str, Any]]:
     """Return what each graph input must be, as JSON values.
 
-    Keys: ``name``, ``dtype``, ``shape``; ``high`` where elements are indices in ``0..high-1``; ``low`` where they are at
-    least that.
+    Keys: ``name``, ``dtype``, ``shape``; ``range`` where elements are bounded: both ends, which they may take, or null.
     """
     out = []
     for i in program.graph.inputs:
         entry: dict[str, Any] = {"name": i.name, "dtype": i.type.dtype, "shape": list(i.type.shape)}
-        if i.name in program.limits:
-            entry["high"] = program.limits[i.name]
-        if i.name in program.positive:
-            entry["low"] = 1
+        if i.name in program.ranges:
+            entry["range"] = [end if isfinite(end) else None for end in program.ranges[i.name]]
         out.append(entry)
     return out
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from math import inf
 from typing import Any
 
 from ..ir import (
@@ -23,12 +24,13 @@ from ..ir import (
     builtin_ops,
 )
 from ..ir.opdef import Attribute, Scalar
+from ..ir.ranges import node_ranges
 from ..ir.typesys import DTYPE_CLASSES, is_float
 from .cache import load_signatures
 from .calls import Signature, Structure, Template
 from .canonical import canonical_order
 from .dims import ConflictError, Plan, Sizes
-from .ranges import index_operands, limit_of, partial_operands
+from .ranges import partial_operands
 from .relation import Relations
 from .skeleton import Skeletons, Wired, wire
 from .spec import Program, Spec, check, select
@@ -91,12 +93,12 @@ class Sampler:
         load_signatures(relations, self.ops.values())
         self.signatures = {n: relations.signatures(op) for n, op in self.ops.items()}
         self.left_out = tuple(n for n, s in self.signatures.items() if not s)
-        self.indices = {n: index_operands(op, ops) for n, op in self.ops.items()}
+        self.ranged = {n: {r.operand for r in op.ranges} for n, op in self.ops.items()}
         self.partial = {n: partial_operands(op) for n, op in self.ops.items()}
         pinned = set()
         for n, op in self.ops.items():
             for position, p in enumerate(op.operands):
-                if p.name in self.indices[n]:
+                if p.name in self.ranged[n]:
                     pinned.add((n, position, ""))
                 if p.name in self.partial[n]:
                     pinned |= {(n, position, d) for d in DTYPE_CLASSES["int"]}
@@ -134,9 +136,9 @@ class Sampler:
             if built is None:
                 self.failures["bounds"] += 1
                 continue
-            graph, limits, positive, edges = built
+            graph, ranges, edges = built
             sequence = tuple(self.skeletons.names[n] for n in numbers)
-            return Program(index, seed, graph, limits, positive, attempt + 1, sequence, edges)
+            return Program(index, seed, graph, ranges, attempt + 1, sequence, edges)
         self.failures["given up"] += 1
         return None
 
@@ -174,7 +176,7 @@ class Sampler:
             choice = w.choice
             signature = choice.signature
             facts = self._operand(signature)
-            partial, index = self.partial[signature.op], self.indices[signature.op]
+            partial, ranged = self.partial[signature.op], self.ranged[signature.op]
             refs: list[Any] = []
             dims: list[list[int]] = []
             tensors = 0
@@ -190,7 +192,7 @@ class Sampler:
                     refs.append(Literal(_FLOATS[int(draw() * 5)] if is_float(dtype) else _INTEGERS[int(draw() * 3)]))
                     dims.append([])
                     continue
-                guard = "index" if name in index else partial.get(name, "") if dtype in DTYPE_CLASSES["int"] else ""
+                guard = "range" if name in ranged else partial.get(name, "") if dtype in DTYPE_CLASSES["int"] else ""
                 known = by_type.get((dtype, rank))
                 if known and not guard and draw() < spec.input_sharing:
                     i = known[int(draw() * len(known))]
@@ -377,7 +379,8 @@ class Sampler:
             several = len(results[n]) > 1
             for r in range(len(results[n])):
                 value_name[n, r] = f"v{node_number[n]}_{r}" if several else f"v{node_number[n]}"
-        edges, limits, positive = [], {}, set()
+        edges: list[tuple[str, str, int]] = []
+        ranges: dict[str, tuple[Any, Any]] = {}
         built = []
         for n in order:
             signature = nodes[n].choice.signature
@@ -392,10 +395,8 @@ class Sampler:
                     edges.append((names[r[1]], names[n], slot))
                 else:
                     flat.append(input_name[r[1]])
-                    if guarded[r[1]] == "index":
-                        limits[flat[-1]] = self._limit(op, facts, slot, n, operands, attributes, results, shape_of)
-                    elif guarded[r[1]]:
-                        positive.add(flat[-1])
+                    if guarded[r[1]] == "positive":
+                        ranges[flat[-1]] = (1, inf)
             grouped: list[Any] = []
             for span in facts.spans:
                 if span is None:
@@ -407,31 +408,17 @@ class Sampler:
             types = tuple([TensorType(d, shape) for (d, _), shape in zip(signature.results, results[n])])
             result_names = tuple([value_name[n, r] for r in range(len(types))])
             built.append(Node(signature.op, tuple(grouped), attributes[n], result_names, types))
+            if op.ranges:
+                known = {input_name[i]: TensorType(values[i][0], shape_of[i]) for i in input_order}
+                known |= {v: t for node in built[:-1] for v, t in zip(node.results, node.types)}
+                ranges |= node_ranges(built[-1], known, self.ops)
         graph_inputs = tuple([Input(input_name[i], TensorType(values[i][0], shape_of[i])) for i in input_order])
         outs: list[Any] = []
         for n, r in sources:
             # Every result of an output operator is given back, so that none of its work is dead.
             outs += [value_name[n, k] for k in range(len(results[n]))] if len(results[n]) > 1 else [value_name[n, r]]
         graph = Graph("program", graph_inputs, tuple(built), tuple(dict.fromkeys(outs)))
-        return graph, limits, frozenset(positive), tuple(edges)
-
-    def _limit(
-        self, op: OpDef, facts: _Operand, slot: int, n: int, operands: list[list[Any]], attributes: list[Any],
-        results: list[Any], shape_of: list[Any],
-    ) -> int:  # fmt: skip
-        shapes: dict[str, tuple[int, ...]] = {}
-        for (name, _), r in zip(facts.names, operands[n]):
-            if r.__class__ is tuple:
-                shapes[name] = results[r[1]][r[2]] if r[0] == "n" else shape_of[r[1]]
-        env: dict[str, Any] = dict(attributes[n])
-        for p in op.operands:
-            for d, size in zip(p.shape, shapes.get(p.name, ())):
-                if type(d).__name__ == "Sym":
-                    env[d.name] = size  # type: ignore[union-attr]
-        name = facts.names[slot][0]
-        # An index never selects among its own elements.
-        others = {k: v for k, v in shapes.items() if k != name}
-        return max(1, min(limit_of(op, b, env, others) for b in self.indices[op.name][name]))
+        return graph, ranges, tuple(edges)
 
 
 def _shared(ref: tuple[str, int], operands: list[list[Any]]) -> bool:

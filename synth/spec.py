@@ -59,8 +59,7 @@ class Program:
         index: its number.
         seed: of the sampler.
         graph: the program, in canonical order with canonical names.
-        limits: of integer inputs that select positions: how many positions there are.
-        positive: integer inputs that must be above zero.
+        ranges: of inputs whose elements an operator bounds: both ends, which they may take.
         attempts: how many wirings were tried.
         sequence: the operators from the outputs backwards, as the skeleton drew them.
         edges: ``(producer, consumer, slot)`` of every use of a node's value.
@@ -69,8 +68,7 @@ class Program:
     index: int
     seed: int
     graph: Graph
-    limits: Mapping[str, int] = attrs.field(eq=False)
-    positive: frozenset[str]
+    ranges: Mapping[str, tuple[float, float]] = attrs.field(eq=False)
     attempts: int
     sequence: tuple[str, ...]
     edges: tuple[tuple[str, str, int], ...]

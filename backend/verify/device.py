@@ -22,7 +22,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
-from ...ir import DrtError, Graph, OpSet, UsageError, builtin_ops
+from ...ir import DrtError, Graph, OpSet, UsageError, builtin_ops, input_ranges
 from .. import sandbox
 from ..candidate import Candidate
 from ..oracle import Oracle
@@ -230,7 +230,7 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
         return
     count = _launch_counter()
     static = shrink.bind(graph, None, ops)
-    bounds = families.index_bounds(static, ops)
+    ranges = input_ranges(static, ops)
     expected = expected_outputs(static)
     oracle, reference = Oracle(ops, mode="torch"), to_callable(static, ops)
     generator = torch.Generator(DEVICE)
@@ -240,7 +240,7 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
     for family, sign in (("normal", 1.0), ("mixed", -1.0), ("normal", -1.0)):
         inputs = {
             i.name: families.draw(
-                i.type, family, generator, domains.get(i.name, "real"), bounds.get(i.name), device=DEVICE
+                i.type, family, generator, domains.get(i.name, "real"), ranges.get(i.name), device=DEVICE
             )
             for i in static.inputs
         }
@@ -443,9 +443,7 @@ def judge_on_device(
         small = None
     if small is not None:
         oracle = Oracle(ops)
-        domains = families.find_domains(
-            small, lambda given: oracle.run(small, given), families.index_bounds(small, ops)
-        )
+        domains = families.find_domains(small, lambda given: oracle.run(small, given), input_ranges(small, ops))
     header = {"kind": "fragment", "source": candidate.source, "entry": candidate.entry, "precision": precision}
     program = _packed((fragment, dict(ops) if ops is not None else None, domains))
     _read(sandbox.device_worker().run(Frame(header, {"program": program}), timeout_s), docket)

@@ -1,7 +1,8 @@
-"""Inputs that show faults: families of values, index ranges, domains of functions."""
+"""Inputs that show faults: families of values, within the ranges of operators and the domains of functions."""
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from collections.abc import Callable, Mapping
@@ -9,9 +10,7 @@ from typing import Any
 
 import torch
 
-from ...ir import Graph, Node, OpSet, TensorType, builtin_ops, expand_graph
-from ...ir.expr import Call, Expr, Load, Num, Pack, Sym, children
-from ...ir.opdef import Index
+from ...ir import Graph, OpSet, Range, TensorType
 
 DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -46,15 +45,15 @@ def secret_seed() -> int:
 
 
 def draw(
-    t: TensorType, family: str, generator: torch.Generator, domain: str = "real", bound: int | None = None,
+    t: TensorType, family: str, generator: torch.Generator, domain: str = "real", range_: Range | None = None,
     wide: bool = False, device: str = "cpu",
 ) -> torch.Tensor:  # fmt: skip
     """Return one input.
 
     Args:
-        family: one of the families above.
-        domain: one of ``DOMAINS``; for floats.
-        bound: for integers: values are indices in ``0..bound-1``.
+        family: one of the families above; no value of it leaves ``range_``.
+        domain: one of ``DOMAINS``; for floats without a range.
+        range_: the ends, sizes replaced by numbers, between which every element must lie; from ``ir.input_ranges``.
         wide: in ``wide_integers``: take odd integers of 13 bits, which TF32 cannot hold.
     """
     shape = tuple(int(s) for s in t.shape)  # type: ignore[arg-type]
@@ -63,8 +62,12 @@ def draw(
     if dtype == torch.bool:
         return torch.rand(shape, **options) < 0.5
     if not dtype.is_floating_point:
-        lo, hi = (0, bound) if bound is not None else (0, 16) if t.dtype == "u8" else (-8, 9)
-        return torch.randint(lo, max(hi, lo + 1), shape, dtype=dtype, **options)
+        lo, hi = (0, 15) if t.dtype == "u8" else (-8, 8)
+        if range_ is not None:
+            least, most = map(float, range_)
+            lo = math.ceil(least if math.isfinite(least) else min(lo, most))
+            hi = math.floor(most if math.isfinite(most) else max(hi, least + 16))
+        return torch.randint(lo, max(hi, lo) + 1, shape, dtype=dtype, **options)
     if family in EXACT_FAMILIES:
         sign = torch.randint(0, 2, shape, **options) * 2 - 1
         size = torch.ones(shape, device=device)
@@ -72,6 +75,8 @@ def draw(
             size = torch.randint(2048, 4096, shape, **options) * 2 + 1
         keep = torch.rand(shape, **options) < (0.5 if not wide else 0.25)
         values = (sign * size * keep).to(torch.float64)
+        if range_ is not None:
+            return values.clamp(float(range_[0]), float(range_[1])).to(dtype)
         return (values.abs() + (domain == "above_one") if domain not in ("real", "inside") else values).to(dtype)
     x = torch.randn(shape, dtype=torch.float64, **options)
     if family == "huge":
@@ -86,86 +91,39 @@ def draw(
         x = x + torch.linspace(-6, 6, shape[-1], dtype=torch.float64, device=device)
     elif family == "zeros":
         x = x * 0
-    elif family == "special":
+    elif family == "special" and range_ is None:
         places = torch.rand(shape, **options)
         n = max(1, x.numel())
         x = torch.where(places < 1.0 / n**0.5 / 3, torch.full_like(x, float("nan")), x)
         x = torch.where((places > 0.5) & (places < 0.5 + 0.3 / n**0.5), torch.full_like(x, float("inf")), x)
         x = torch.where((places > 0.8) & (places < 0.8 + 0.3 / n**0.5), torch.full_like(x, float("-inf")), x)
         return x.to(dtype)
-    out = DOMAINS[domain](x).to(dtype)
+    out = (DOMAINS[domain](x) if range_ is None else _in_range(x, float(range_[0]), float(range_[1]))).to(dtype)
     return out.clamp(-1e4, 1e4) if dtype == torch.float16 else out
 
 
-def index_bounds(graph: Graph, ops: OpSet | None = None) -> dict[str, int]:
-    """Return, for each integer input that is used as an index, the size of the axis that it indexes.
-
-    Read off the index bodies: in ``y[i, d] = w[index[i], d]`` the operand ``index`` indexes axis 0 of ``w``.
-    """
-    ops = builtin_ops() if ops is None else ops
-    flat = expand_graph(graph, ops)
-    sources: dict[str, set[str]] = {i.name: {i.name} for i in flat.inputs if i.type.dtype in ("i64", "i32", "i8", "u8")}
-    bounds: dict[str, int] = {}
-    for node in flat.nodes:
-        op = ops.get(node.op)
-        if op is None:
-            continue
-        operands = dict(zip([p.name for p in op.operands], node.operands, strict=False))
-        if isinstance(op.body, Index):
-            for param, size in _indexed(op.body.expr, operands, node, flat):
-                value = operands.get(param)
-                for source in sources.get(value, ()) if isinstance(value, str) else ():
-                    bounds[source] = min(bounds.get(source, size), size)
-        if node.types and node.types[0].dtype in ("i64", "i32") and len(list(node.uses())) == 1:
-            used = next(iter(node.uses()))
-            if used in sources:
-                sources[node.results[0]] = sources[used]
-    return bounds
-
-
-def _indexed(e: Expr, operands: Mapping[str, Any], node: Node, graph: Graph) -> list[tuple[str, int]]:
-    """Return (operand, size) for every operand that appears inside the subscript of another."""
-    found: list[tuple[str, int]] = []
-    if isinstance(e, Load) and isinstance(operands.get(e.name), str):
-        shape = graph.types[operands[e.name]].shape
-        for k, index in enumerate(e.index):
-            for param in _loads(index) & set(operands):
-                axis: int | None = (
-                    k if not any(isinstance(i, Pack) for i in e.index[:k]) else k - len(e.index) + len(shape)
-                )
-                if isinstance(index, Call) and index.fn == "set" and len(index.args) == 3:
-                    where = index.args[1]
-                    number = node.attributes.get(where.name) if isinstance(where, Sym) else None
-                    number = where.value if isinstance(where, Num) else number
-                    axis = int(number) if isinstance(number, int) else None
-                if axis is not None and 0 <= axis < len(shape):
-                    found.append((param, int(shape[axis])))  # type: ignore[arg-type]
-                elif shape:
-                    found.append((param, min(int(s) for s in shape)))  # type: ignore[arg-type]
-    for child in children(e):
-        found += _indexed(child, operands, node, graph)
-    return found
-
-
-def _loads(e: Expr) -> set[str]:
-    own = {e.name} if isinstance(e, Load) else set()
-    return own.union(*(_loads(c) for c in children(e)))
+def _in_range(x: torch.Tensor, lo: float, hi: float) -> torch.Tensor:
+    """Return reals as numbers between two ends, rarely quite at one."""
+    if math.isinf(lo) or math.isinf(hi):
+        return x if math.isinf(lo) and math.isinf(hi) else lo + x.abs() if math.isinf(hi) else hi - x.abs()
+    return lo + (hi - lo) * torch.sigmoid(x).clamp(0.02, 0.98)
 
 
 def find_domains(
-    graph: Graph, evaluate: Callable[[dict[str, torch.Tensor]], list[Any]], bounds: Mapping[str, int]
+    graph: Graph, evaluate: Callable[[dict[str, torch.Tensor]], list[Any]], ranges: Mapping[str, Range]
 ) -> dict[str, str]:
-    """Return a domain for each float input in which the graph has values: the first one that leaves no NaN.
+    """Return a domain for each float input without a range in which the graph has values: the first that leaves no NaN.
 
     Args:
         evaluate: the truth, from inputs by name.
     """
-    domains = {i.name: "real" for i in graph.inputs if i.type.dtype in ("f64", "f32", "f16", "bf16")}
+    floats = [i.name for i in graph.inputs if i.type.dtype in ("f64", "f32", "f16", "bf16")]
+    domains = {name: "real" for name in floats if name not in ranges}
 
     def count(chosen: Mapping[str, str]) -> int:
         generator = torch.Generator().manual_seed(20240229)
         inputs = {
-            i.name: draw(i.type, "normal", generator, chosen.get(i.name, "real"), bounds.get(i.name))
+            i.name: draw(i.type, "normal", generator, chosen.get(i.name, "real"), ranges.get(i.name))
             for i in graph.inputs
         }
         try:

@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import torch
 
-from ...ir import OPAQUE, Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops
+from ...ir import OPAQUE, Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops, input_ranges
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Reply, interpreter_sandbox
@@ -130,16 +130,16 @@ class FragmentJudge:
 
     def _draw(self, instance: int, family: str, salt: int) -> dict[str, torch.Tensor]:
         graph = self.instances[instance].graph
-        bounds = families.index_bounds(graph, self.ops)
+        ranges = input_ranges(graph, self.ops)
         generator = torch.Generator().manual_seed((self.seed + salt * 7919 + instance * 104729) % 2**62)
         if self._domains is None:
             first = self.instances[0].graph
-            first_bounds = families.index_bounds(first, self.ops)
-            self._domains = families.find_domains(first, lambda given: self.oracle.run(first, given), first_bounds)
+            first_ranges = input_ranges(first, self.ops)
+            self._domains = families.find_domains(first, lambda given: self.oracle.run(first, given), first_ranges)
         wide = next((i.name for i in graph.inputs if i.type.dtype == "f32" and i.type.rank > 1), "")
         return {
             i.name: families.draw(
-                i.type, family, generator, self._domains.get(i.name, "real"), bounds.get(i.name), i.name == wide
+                i.type, family, generator, self._domains.get(i.name, "real"), ranges.get(i.name), i.name == wide
             )
             for i in graph.inputs
         }

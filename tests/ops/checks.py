@@ -27,6 +27,7 @@ from drt.ir import (
     TensorType,
     Unsatisfiable,
     VerifyError,
+    call_ranges,
     infer,
     parse_graph,
     parse_ops,
@@ -68,51 +69,60 @@ def by_name(op: OpDef, values: tuple[Any, ...]) -> dict[str, Any]:
     return {p.name: v for p, v in zip(op.operands, (*values, *(None,) * (len(op.operands) - len(values))))}
 
 
-def is_index(op: OpDef, p: Param) -> bool:
-    """Return whether an operand's elements are positions: integers of a dtype that no result has."""
-    integers = frozenset({"i64", "i32"})
-    return op.dtypes.get(p.dtype, frozenset({p.dtype})) <= integers and (
-        p.dtype in DTYPES or all(r.dtype != p.dtype for r in op.results)
-    )
-
-
 def plain_operands(instance: Instance, device: str = "meta") -> dict[str, Any]:
-    """Return operands of ones, and of zeros where they are indices."""
+    """Return operands of ones, or of the least number that an operand's range has."""
+    lowest = {name: lo for name, (lo, hi) in _ranges(instance).items() if math.isfinite(lo)}
 
     def make(t: Any, p: Param) -> Any:
         if isinstance(t, tuple):
             return tuple(make(x, p) for x in t)
-        value = 0 if is_index(instance.op, p) else 1
+        value = lowest.get(p.name, 1)
         return t if t is None else torch.full(t.shape, value, dtype=TORCH_DTYPES[t.dtype], device=device)
 
     return by_name(instance.op, tuple(make(t, p) for t, p in zip(instance.types, instance.op.operands)))
 
 
-def random_operands(instance: Instance, rng: random.Random, positive: bool = False) -> tuple[Any, ...]:
-    """Return values in the declared dtypes; indices are valid for every axis of the operands and results.
+def _ranges(instance: Instance) -> dict[str, tuple[Any, Any]]:
+    """Return the range of each operand that has one, whether or not the definition accepts the call."""
+    if not instance.op.ranges:
+        return {}
+    free = {v: frozenset(DTYPES) for v in instance.op.dtypes}
+    loose = attrs.evolve(instance.op, constraints=(), dtypes=free)
+    return call_ranges(instance.op, infer(loose, instance.types, instance.attributes))
 
-    Floats are normal with deviation 1.5, or between 0 and 1 if ``positive``.
+
+def random_operands(instance: Instance, rng: random.Random, positive: bool = False) -> tuple[Any, ...]:
+    """Return values in the declared dtypes and in the ranges that the operator states.
+
+    Floats without a range are normal with deviation 1.5, or between 0 and 1 if ``positive``.
     """
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
-    sizes = [s for t in (*_leaf_types(instance.types), *instance.infer().types) for s in t.shape]
-    bound = max(1, min([s for s in sizes if isinstance(s, int)], default=1))
+    ranges = _ranges(instance)
 
-    def make(t: Any, place: int, index: bool) -> Any:
+    def make(t: Any, place: int, name: str) -> Any:
         if isinstance(t, tuple):
-            return tuple(make(x, place, index) for x in t)
+            return tuple(make(x, place, name) for x in t)
         if t is None:
             return None
         if t.dtype == "bool":
             return torch.rand(t.shape, generator=generator) < 0.5
+        lo, hi = ranges.get(name, (-math.inf, math.inf))
         if is_float(t.dtype):
             v = torch.randn(t.shape, generator=generator, dtype=torch.float64)
             u = torch.rand(t.shape, generator=generator, dtype=torch.float64) * 0.9 + 0.05
-            return (u if positive else v * 1.5).to(TORCH_DTYPES[t.dtype])
-        low, high = (0, bound) if index else (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
+            if math.isfinite(lo) and math.isfinite(hi):
+                v, positive_here = lo + (hi - lo) * u, False
+            else:
+                v, positive_here = (v * 1.5).clamp(lo, hi), positive
+            return (u if positive_here else v).to(TORCH_DTYPES[t.dtype])
+        low, high = (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
+        if name in ranges:
+            low = int(lo) if math.isfinite(lo) else low
+            high = max(int(hi), low) + 1 if math.isfinite(hi) else low + 7
         return torch.randint(low, high, t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
 
     operands = zip(instance.types, instance.op.operands)
-    return tuple(make(t, k, is_index(instance.op, p)) for k, (t, p) in enumerate(operands))
+    return tuple(make(t, k, p.name) for k, (t, p) in enumerate(operands))
 
 
 def one_node_graph(instance: Instance, ops: OpSet) -> Graph:

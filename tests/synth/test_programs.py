@@ -32,10 +32,11 @@ def _inputs(program, generator):
     out = {}
     for spec in input_specs(program):
         shape, dtype = spec["shape"], spec["dtype"]
+        low, high = spec.get("range", (None, None))
         if dtype == "bool":
             value = torch.rand(shape, generator=generator) < 0.5
         elif dtype == "i64":
-            value = torch.randint(spec.get("low", 0), spec.get("high", 6), shape, generator=generator)
+            value = torch.randint(low or 0, 6 if high is None else max(high + 1, 1), shape, generator=generator)
         else:
             value = torch.rand(shape, generator=generator)
         out[spec["name"]] = value.to(DTYPES[dtype])
