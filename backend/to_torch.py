@@ -240,7 +240,8 @@ _TAKES_NUMBERS: dict[Any, bool] = {}
 def _takes_numbers(op: OpDef, node: Node, types: Mapping[str, TensorType], inferred: Inferred) -> bool:
     """Whether PyTorch takes Python numbers where the node has literals: ``x + 1.0`` yes, ``torch.maximum(x, 1.0)`` no.
 
-    Found by trying, on tensors without storage.
+    Found by trying, on tensors whose axes all have size one: what PyTorch makes of a number depends on ranks and dtypes.
+    A call that does not fit such sizes gets tensors, which are never wrong.
     """
     shapes = [_probe_type(o, types) for o in node.operands]
     key = (op.name, op.location, str(shapes))
@@ -265,13 +266,13 @@ def _takes_numbers(op: OpDef, node: Node, types: Mapping[str, TensorType], infer
 def _probe_type(operand: Operand, types: Mapping[str, TensorType]) -> Any:
     if isinstance(operand, str):
         t = types[operand]
-        return TensorType(t.dtype, tuple(s if isinstance(s, int) else 2 for s in t.shape))
+        return TensorType(t.dtype, (1,) * t.rank)
     return tuple(_probe_type(o, types) for o in operand) if isinstance(operand, tuple) else operand
 
 
 def _probe(operand: Any) -> Any:
     if isinstance(operand, TensorType):
-        return torch.empty(operand.shape, dtype=TORCH_DTYPES[operand.dtype], device="meta")
+        return torch.ones(operand.shape, dtype=TORCH_DTYPES[operand.dtype])  # type: ignore[arg-type]
     if isinstance(operand, Literal):
         return 2 if isinstance(operand.value, Size) else operand.value
     return tuple(map(_probe, operand)) if isinstance(operand, tuple) else operand
