@@ -122,7 +122,7 @@ def import_module(
     with _mode(owner, training):
         program = _exported(owner, args, kwargs, shapes, title)
     try:
-        return _imported(program, title, ops, args, kwargs, dynamic, (paths, parameters))
+        return exported_graph(program, title, ops, args, kwargs, dynamic, (paths, parameters))
     except Unsupported as error:
         raise UsageError(error.message, place=error.place, subject=title) from None
 
@@ -132,7 +132,7 @@ def import_module(
 
 def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), quiet():
             program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
             # An empty table makes the program functional and keeps operators such as linear and softmax whole.
             return program.run_decompositions({})
@@ -173,7 +173,7 @@ def _user_line(error: BaseException, module: torch.nn.Module) -> str:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Keep PyTorch's log and warnings off the screen: what goes wrong is raised."""
     logger = logging.getLogger("torch")
     level = logger.level
@@ -241,10 +241,24 @@ def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs
 # -- import ---------------------------------------------------------------------------------------------------------------
 
 
-def _imported(
+def exported_graph(
     program: Any, title: str, ops: OpSet, args: Any, kwargs: Any, dynamic: Dynamic | None,
     convention: tuple[list[str], list[str]],
 ) -> Imported:  # fmt: skip
+    """Return a functional ``ExportedProgram`` as a graph.
+
+    Args:
+        program: what ``run_decompositions({})`` returns.
+        title: the name of the graph.
+        ops: the operators.
+        args: positional arguments of one call, or anything of their structure.
+        kwargs: keyword arguments likewise.
+        dynamic: which sizes are symbols, for their names.
+        convention: what :func:`.calling.argument_paths` returns.
+
+    Raises:
+        Unsupported, UsageError: the program does what a graph cannot say.
+    """
     signature = program.graph_signature
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
     table = _symbols(program, placeholders, dynamic)

@@ -1,4 +1,4 @@
-"""Models from files: KernelBench-style ``FILE.py`` and factories ``pkg.mod:factory``."""
+"""Models from files: KernelBench-style ``FILE.py``, classes and functions in it, and factories ``pkg.mod:factory``."""
 
 from __future__ import annotations
 
@@ -41,6 +41,7 @@ class LoadedModel:
         init_args: positional arguments of the constructor; empty for a factory.
         init_kwargs: keyword arguments of the constructor.
         new_inputs: makes fresh example inputs ``(args, kwargs)`` from a seed; None for a factory.
+        program: the ``ExportedProgram`` that the module comes from, where it was saved as one.
     """
 
     module: Union[torch.nn.Module, Callable[..., Any]]
@@ -54,6 +55,7 @@ class LoadedModel:
     init_args: tuple[Any, ...] = ()
     init_kwargs: Mapping[str, Any] = attrs.field(factory=dict)
     new_inputs: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
+    program: Any = None
 
 
 def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str = MODEL) -> LoadedModel:
@@ -61,8 +63,9 @@ def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str =
 
     Args:
         spec: ``FILE.py``, which defines a class ``Model``, ``get_inputs()`` and, where the constructor takes arguments,
-            ``get_init_inputs()``; or ``pkg.mod:factory`` (``FILE.py:factory``), a callable that takes no arguments and
-            returns ``(module, example_inputs)``.
+            ``get_init_inputs()``; or ``pkg.mod:name`` (``FILE.py:name``), where the name is a subclass of ``nn.Module``
+            beside such functions, a function of tensors beside ``get_inputs()``, or a callable that takes no arguments
+            and returns ``(module, example_inputs)``.
         seed: of PyTorch's generators while parameters and inputs are made; the caller's generators are left as they were.
         class_name: the class to take from ``FILE.py`` (``ModelNew`` for a KernelBench answer).
 
@@ -74,12 +77,17 @@ def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str =
     before, colon, factory = text.rpartition(":")
     with _seeded(seed):
         if colon and factory.isidentifier():
-            module = _load_file(before) if before.endswith(".py") else _import(before, text)
-            return _from_factory(module, factory, text)
+            namespace = _load_file(before) if before.endswith(".py") else _import(before, text)
+            named = getattr(namespace, factory, None)
+            if isinstance(named, type) and issubclass(named, torch.nn.Module):
+                return _from_file(namespace, text, factory, seed)
+            if callable(named) and hasattr(namespace, INPUTS) and _takes_arguments(named):
+                return _from_function(namespace, factory, text, seed)
+            return _from_factory(namespace, factory, text)
         return _from_file(_load_file(text), text, class_name, seed)
 
 
-# -- the two forms ------------------------------------------------------------------------------------------------
+# -- the forms ----------------------------------------------------------------------------------------------------
 
 
 def _from_file(namespace: types.ModuleType, spec: str, class_name: str, seed: int) -> LoadedModel:
@@ -97,11 +105,7 @@ def _from_file(namespace: types.ModuleType, spec: str, class_name: str, seed: in
     with _blame(path, f"{class_name}({', '.join(map(_brief, init_args))})"):
         module = model(*init_args, **init_kwargs)
 
-    def new_inputs(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        with _seeded(seed), _blame(path, INPUTS):
-            value = get_inputs()
-        return _call_arguments(value, f"{path}", INPUTS)
-
+    new_inputs = _input_maker(get_inputs, path)
     args, kwargs = new_inputs(seed)
     return LoadedModel(
         module=module,
@@ -116,6 +120,34 @@ def _from_file(namespace: types.ModuleType, spec: str, class_name: str, seed: in
         init_kwargs=init_kwargs,
         new_inputs=new_inputs,
     )
+
+
+def _input_maker(get_inputs: Callable[[], Any], path: Path) -> Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]]:
+    def new_inputs(seed: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        with _seeded(seed), _blame(path, INPUTS):
+            value = get_inputs()
+        return _call_arguments(value, f"{path}", INPUTS)
+
+    return new_inputs
+
+
+def _takes_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return True
+    return any(p.default is p.empty and p.kind is not p.VAR_KEYWORD for p in parameters)
+
+
+def _from_function(namespace: types.ModuleType, name: str, spec: str, seed: int) -> LoadedModel:
+    path = Path(str(namespace.__file__))
+    function = getattr(namespace, name)
+    args, kwargs = _input_maker(getattr(namespace, INPUTS), path)(seed)
+    # The file is not given as a source: an assembled program derives from a class, and here is none.
+    return LoadedModel(
+        module=function, example_inputs=args, example_kwargs=kwargs, spec=spec, source_path=path, class_name=name,
+        class_source=_source_of(function),
+    )  # fmt: skip
 
 
 def _from_factory(namespace: types.ModuleType, name: str, spec: str) -> LoadedModel:
@@ -239,6 +271,8 @@ def _blame(path: Path | None, subject: str) -> Iterator[None]:
         raise
     except Exception as error:
         place = _line_of(error, path) or str(path or "")
+        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("jax", "jaxlib"):
+            raise UsageError("JAX is not installed, expected the extra drt[jax]", place=place) from None
         raise UsageError(f"raises {_describe(error)}", place=place, subject=subject) from error
     except SystemExit as error:
         raise UsageError(
