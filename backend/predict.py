@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..ir import OPAQUE, Graph, Input, Node, OpSet, SizeLike, builtin_ops
+from ..ir.binding import part_symbols
 from ..ir.cost import Cost, graph_cost, is_view
 from ..ir.size import substitute, symbols_of
 from .candidate import H100, Target
@@ -85,7 +86,7 @@ def _part(graph: Graph, nodes: Sequence[Node]) -> Graph:
         if r in graph.live_out or any(id(u) not in members for u in graph.users[r])
     ]  # fmt: skip
     inputs = tuple(Input(name, graph.types[name]) for name in reads)
-    return Graph(graph.name, inputs, tuple(nodes), tuple(outputs), (), graph.symbols)
+    return Graph(graph.name, inputs, tuple(nodes), tuple(outputs), (), *part_symbols(graph, inputs, nodes))
 
 
 def _kernel_us(graph: Graph, nodes: Sequence[Node], target: Target, precision: str, ops: OpSet) -> float:

@@ -7,14 +7,16 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from . import expr as ex
 from .errors import VerifyError
-from .evaluate import evaluate, partial
+from .evaluate import assuming, evaluate, partial
 from .graph import INPUT_KINDS, OPAQUE, Graph, Input, Literal, Node, Operand, Update
+from .guards import Facts, Guard
 from .infer import Inferred, OperandType, infer
 from .load import builtin_ops, near_names
 from .opdef import Expand, Location, OpDef, OpSet, Scalar
 from .size import Size, Symbol
-from .typesys import TensorType
+from .typesys import TensorType, is_float
 
 
 def operand_types(operands: Sequence[Operand], types: Mapping[str, TensorType]) -> list[OperandType]:
@@ -45,6 +47,19 @@ def infer_node(node: Node, types: Mapping[str, TensorType], ops: OpSet) -> Infer
     return infer(ops[node.op], operand_types(node.operands, types), node.attributes)
 
 
+def infer_under(node: Node, types: Mapping[str, TensorType], ops: OpSet, facts: Facts) -> Inferred:
+    """Return what the definition says of ``node`` where ``facts`` hold; see :func:`infer_node`."""
+    with assuming(facts.decide):
+        return infer_node(node, types, ops)
+
+
+def require_conditions(inferred: Inferred, op: str, facts: Facts) -> None:
+    """Raise VerifyError where a call needs more than the guards of its program say."""
+    missing = inferred.conditions(facts) if inferred.undecided else ()
+    if missing:
+        raise VerifyError(f"{op} needs {missing[0]}, expected it among the guards: where {missing[0]}", label="guard")
+
+
 def clean_name(text: str) -> str:
     """Return ``text`` as a value name: letters, digits and underscores."""
     name = re.sub(r"[^0-9A-Za-z_]", "_", text) or "v"
@@ -59,15 +74,25 @@ class GraphBuilder:
     >>> print_graph(b.build([b.add("relu", x, result="y")]))  # doctest: +SKIP
     """
 
-    def __init__(self, name: str, ops: OpSet | None = None, symbols: Sequence[Symbol] = ()) -> None:
+    def __init__(
+        self, name: str, ops: OpSet | None = None, symbols: Sequence[Symbol] = (), guards: Sequence[Guard] = ()
+    ) -> None:
         self.name = clean_name(name)
         self.ops = builtin_ops() if ops is None else ops
         self.symbols = tuple(symbols)
         self.inputs: list[Input] = []
         self.nodes: list[Node] = []
         self.types: dict[str, TensorType] = {}
-        self.guards: list[str] = []
+        self.guards: list[Guard] = list(guards)
+        self._facts = Facts()
         self._counters: dict[str, int] = {}
+
+    @property
+    def facts(self) -> Facts:
+        """What the guards so far say."""
+        if self._facts.guards != tuple(self.guards):
+            self._facts = Facts(self.guards)
+        return self._facts
 
     def fresh(self, stem: str) -> str:
         """Return a value name that is not taken: ``stem``, or ``stem`` with a number."""
@@ -110,8 +135,9 @@ class GraphBuilder:
         """
         wrapped = tuple(_wrap(o) for o in operands)
         node = Node(op, wrapped, tuple(attributes.items()), (), (), location)
-        inferred = infer_node(node, self.types, self.ops)
-        self.guards += [g for g in inferred.guards if g not in self.guards]
+        inferred = infer_under(node, self.types, self.ops, self.facts)
+        if inferred.undecided:
+            self.guards += inferred.conditions(self.facts)
         definition = self.ops[op]
         stems = _stems(result, op, [p.name for p in definition.results])
         padded = wrapped + (None,) * (len(definition.operands) - len(wrapped))
@@ -140,6 +166,17 @@ class GraphBuilder:
         stems = _stems(result, stem, [str(i) for i in range(len(types))])
         return self._append(OPAQUE, tuple(operands), attrs, tuple(types), stems, location)
 
+    def append_opaque(
+        self,
+        attrs: tuple[tuple[str, Any], ...],
+        operands: tuple[Operand, ...],
+        types: tuple[TensorType, ...],
+        names: Sequence[str],
+        location: Location | None = None,
+    ) -> Any:
+        """Add an opaque node as another graph has it; its results take ``names`` where these are free."""
+        return self._append(OPAQUE, operands, attrs, types, names, location)
+
     def _append(
         self,
         op: str,
@@ -161,7 +198,9 @@ class GraphBuilder:
         """Return the graph; raises VerifyError where an output is not defined."""
         wrapped = tuple(_wrap(o) for o in outputs)
         operand_types(wrapped, self.types)
-        graph = Graph(self.name, tuple(self.inputs), tuple(self.nodes), wrapped, tuple(updates), self.symbols)
+        graph = Graph(
+            self.name, tuple(self.inputs), tuple(self.nodes), wrapped, tuple(updates), self.symbols, tuple(self.guards)
+        )
         for u in updates:
             operand_types([u.target, u.value], self.types)
         return graph
@@ -202,7 +241,8 @@ def verify_graph(graph: Graph, ops: OpSet | None = None) -> None:
                 operand_types(node.operands, types)
                 inferred: tuple[TensorType, ...] = node.types
             else:
-                found = infer_node(node, types, ops)
+                found = infer_under(node, types, ops, graph.facts)
+                require_conditions(found, node.op, graph.facts)
                 inferred = found.types
                 if found.attributes != node.attrs:
                     wanted = ", ".join(f"{k} = {v}" for k, v in found.attributes)
@@ -256,7 +296,7 @@ def expand_graph(graph: Graph, ops: OpSet | None = None, keep: Any = None) -> Gr
         keep: ``keep(node) -> bool``: composites that stay whole; None keeps none.
     """
     ops = builtin_ops() if ops is None else ops
-    b = GraphBuilder(graph.name, ops, graph.symbols)
+    b = GraphBuilder(graph.name, ops, graph.symbols, graph.guards)
     for i in graph.inputs:
         b.input(i.name, i.type, i.kind, i.target)
     # Names of the original graph stay free for the values that carry them.
@@ -281,7 +321,7 @@ def _expand_into(
     if op is None or not is_composite(op) or (keep is not None and keep(node)):
         return _append_node(b, node, operands, wished, reserved)
     moved = Node(node.op, operands, node.attrs, (), (), node.location)
-    inferred = infer_node(moved, b.types, b.ops)
+    inferred = infer_under(moved, b.types, b.ops, b.facts)
     env: dict[str, Any] = dict(inferred.env)
     values: dict[str, Operand] = dict(zip([p.name for p in op.operands], operands, strict=True))
     assert isinstance(op.body, Expand)
@@ -289,7 +329,50 @@ def _expand_into(
     for name, e in op.body.statements:
         values[name] = _statement(b, e, env, values, keep, names.get(name, f"{wished[0]}_{name}"), node, reserved)
         env.pop(name, None)
+    for p, t in zip(op.results, inferred.types, strict=True):
+        value = values[p.name]
+        if isinstance(value, Literal):
+            values[p.name] = _constant(b, value, t.shape, t.dtype, names[p.name], node.location)
     return tuple(values[p.name] for p in op.results)
+
+
+def _constant(
+    b: GraphBuilder, literal: Literal, shape: tuple[Any, ...], dtype: str, name: str, location: Location | None
+) -> Operand:
+    """Return a tensor that holds a literal; the literal itself where the operators have no ``full``."""
+    if "full" not in b.ops:
+        return literal
+    value = int(literal.value) if isinstance(literal.value, bool) else literal.value
+    made: str = b.add("full", shape=shape, value=value, dtype=dtype, result=b.fresh(name), location=location)
+    return made
+
+
+def _give_dtypes(
+    b: GraphBuilder, definition: OpDef, operands: list[Operand], args: Sequence[Any], env: Mapping[str, Any], node: Node
+) -> None:
+    """Write as a tensor one of the literals that no partner gives a dtype, in the dtype that the composite says.
+
+    A literal that was an operand of the composite has its parameter's dtype; any other the composite's first one.
+    """
+    composite = b.ops[node.op]
+    declared = {p.name: env.get(p.dtype, p.dtype) for p in composite.operands}
+    usual = next((env[v] for v in composite.dtypes if v in env), "f32")
+    for variable in definition.dtypes:
+        places = [
+            i
+            for i, (p, o) in enumerate(zip(definition.operands, operands, strict=False))
+            if p.dtype == variable and o is not None
+        ]
+        if not places or not all(isinstance(operands[i], Literal) for i in places):
+            continue
+        dtype = next(
+            (declared[a.name] for a in (args[i] for i in places) if isinstance(a, ex.Sym) and a.name in declared), usual
+        )
+        if not is_float(dtype) and any(isinstance(operands[i].value, float) for i in places):  # type: ignore[union-attr]
+            dtype = "f32"
+        first = operands[places[0]]
+        assert isinstance(first, Literal)
+        operands[places[0]] = _constant(b, first, (), dtype, f"{node.op}_constant", node.location)
 
 
 def _append_node(
@@ -312,20 +395,22 @@ def _statement(
     node: Node, reserved: set[str],
 ) -> Operand:  # fmt: skip
     """Emit the nodes of one ``expand`` statement and return the value it stands for."""
-    from . import expr as ex
-
     match e:
         case ex.Cond(test, a, c):
             from .evaluate import decide
 
-            return _statement(b, a if decide(test, env) else c, env, values, keep, wished, node, reserved)
+            with assuming(b.facts.decide):
+                taken = a if decide(test, env) else c
+            return _statement(b, taken, env, values, keep, wished, node, reserved)
         case ex.Sym(n) if n in values:
             return values[n]
         case ex.Call(fn, args, kwargs) if fn in b.ops:
             inner = [_statement(b, a, env, values, keep, f"{wished}_{i}", node, reserved) for i, a in enumerate(args)]
-            attributes = {k: evaluate(v, env) for k, v in kwargs}
+            with assuming(b.facts.decide):
+                attributes = {k: evaluate(v, env) for k, v in kwargs}
             name = wished if wished not in b.types and wished not in (reserved - {wished}) else b.fresh(wished)
             definition = b.ops[fn]
+            _give_dtypes(b, definition, inner, args, env, node)
             padded = tuple(inner) + (None,) * (len(definition.operands) - len(inner))
             call = Node(fn, padded, tuple(attributes.items()), (), (), node.location)
             stems = [name] if len(definition.results) == 1 else [f"{name}_{p.name}" for p in definition.results]

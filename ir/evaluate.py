@@ -99,7 +99,8 @@ def negation(t: Truth) -> Truth:
     return UNKNOWN if t is UNKNOWN else not t
 
 
-def _relation(op: str, a: Any, b: Any) -> Truth:
+def relate(op: str, a: Any, b: Any) -> Truth:
+    """Return the truth of ``a op b``; equality also of lists, strings and flags."""
     if op == "==":
         return equal(a, b)
     if op == "!=":
@@ -241,7 +242,7 @@ def _remainders(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
 
 def within(a: Sequence[Any], b: Sequence[Any]) -> Truth:
     """Return whether two lists have one length and no element of ``a`` exceeds its partner in ``b``."""
-    return len(a) == len(b) and conjunction(_relation("<=", x, y) for x, y in zip(a, b, strict=True))
+    return len(a) == len(b) and conjunction(relate("<=", x, y) for x, y in zip(a, b, strict=True))
 
 
 def agree(shapes: Sequence[Sequence[Any]], axis: int) -> Truth:
@@ -341,7 +342,7 @@ def pooled(n: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_m
     if not ceil_mode:
         return floordiv(room, stride) + 1
     count = -floordiv(-room, stride) + 1
-    late = _relation(">=", (count - 1) * stride, n + padding)
+    late = relate(">=", (count - 1) * stride, n + padding)
     if late is UNKNOWN:
         raise Unsupported(f"number of pooling windows over {n} elements depends on a symbolic size")
     return count - 1 if late else count
@@ -473,7 +474,7 @@ def evaluate(e: ex.Expr, env: Env, functions: Mapping[str, Callable[..., Any]] =
         case ex.Bin("or", a, b):
             return negation(conjunction(negation(evaluate(x, env, functions)) for x in (a, b)))
         case ex.Bin("==" | "!=" | "<" | "<=" | ">" | ">=" as op, a, b):
-            return _relation(op, evaluate(a, env, functions), evaluate(b, env, functions))
+            return relate(op, evaluate(a, env, functions), evaluate(b, env, functions))
         case ex.Bin(op, a, b):
             return _arithmetic(op, evaluate(a, env, functions), evaluate(b, env, functions))
         case ex.Unary("not", a):

@@ -15,6 +15,7 @@ from typing import TypeAlias, Union
 import attrs
 from attrs import field
 
+from .guards import Facts, Guard
 from .opdef import Location
 from .size import Size, SizeLike, Symbol, symbols_of
 from .typesys import TensorType
@@ -106,7 +107,10 @@ class Update:
 
 @attrs.frozen(slots=False)
 class Graph:
-    """A program: ``inputs`` in calling order, ``nodes`` in an order in which each value is defined before it is used."""
+    """A program: ``inputs`` in calling order, ``nodes`` in an order in which each value is defined before it is used.
+
+    ``guards`` are what must hold of the symbols beyond their ranges.
+    """
 
     name: str
     inputs: tuple[Input, ...]
@@ -114,6 +118,7 @@ class Graph:
     outputs: tuple[Operand, ...]
     updates: tuple[Update, ...] = ()
     symbols: tuple[Symbol, ...] = ()
+    guards: tuple[Guard, ...] = ()
 
     @cached_property
     def types(self) -> Mapping[str, TensorType]:
@@ -141,6 +146,11 @@ class Graph:
     def live_out(self) -> frozenset[str]:
         """Values that the caller sees: outputs and updates."""
         return frozenset(_names(self.outputs)) | {u.value for u in self.updates}
+
+    @cached_property
+    def facts(self) -> Facts:
+        """What the guards say, in a form that decides comparisons of sizes."""
+        return Facts(self.guards)
 
     def input(self, name: str) -> Input:
         """Return the input ``name``; raises KeyError."""

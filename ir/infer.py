@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias, Union
 
 import attrs
 
 from . import expr as ex
 from .errors import VerifyError
-from .evaluate import UNKNOWN, equal, evaluate, present_key
+from .evaluate import UNKNOWN, Truth, conjunction, equal, evaluate, present_key, relate
 from .graph import Literal
+from .guards import Facts, Guard, conditions, simpler
 from .opdef import Attribute, OpDef, Param
 from .size import Size, compare
 from .typesys import DTYPES, TensorType, is_float
@@ -27,12 +28,24 @@ class Inferred:
         env: dimensions, packs (tuples of sizes), lets, attributes, dtype variables and ``present(x)`` flags.
         attributes: complete and normalised, sorted by name.
         guards: constraints that hold only for some values of the symbols, as text over them.
+        undecided: the same constraints, each as a function that is evaluated again under assumptions.
     """
 
     types: tuple[TensorType, ...]
     env: Mapping[str, Any]
     attributes: tuple[tuple[str, Any], ...]
     guards: tuple[str, ...] = ()
+    undecided: tuple[Callable[[], Truth], ...] = attrs.field(default=(), eq=False, repr=False)
+
+    def conditions(self, facts: Facts | None = None) -> tuple[Guard, ...]:
+        """Return the constraints that depend on symbols as guards over sizes, without those that ``facts`` say.
+
+        Raises:
+            Unsupported: a constraint compares too many symbolic sizes.
+        """
+        known = facts or Facts()
+        found = simpler(g for test in self.undecided for g in conditions(test, known))
+        return tuple(g for g in found if not known.implies(g))
 
 
 class _Call:
@@ -44,6 +57,7 @@ class _Call:
         self.origin: dict[str, str] = {}  # where each dimension and dtype variable was first bound
         self.ranks: dict[str, int] = {}  # of the operands
         self.guards: list[str] = []
+        self.undecided: list[Callable[[], Truth]] = []
         self.later: list[tuple[ex.Expr, Any, str]] = []  # operand dimensions that are expressions
 
     def fail(self, label: str, message: str) -> VerifyError:
@@ -156,6 +170,7 @@ class _Call:
             raise self.fail("shape", f"{name} is {show(value)} in {where} but {show(bound)} in {first}")
         if same is UNKNOWN:
             self.guards.append(f"{show(bound)} == {show(value)}")
+            self.undecided.append(lambda: equal(bound, value))
 
     # -- attributes and clauses -------------------------------------------------------------------------------------
 
@@ -231,6 +246,8 @@ class _Call:
             below, above = _less(v, lo), _less(hi, v)
             if below or above:
                 raise self.fail("attribute", f"attribute {a.name} = {show(value)}, expected {show(lo)}..{show(hi)}")
+            if isinstance(v, Size) or isinstance(lo, Size) or isinstance(hi, Size):
+                self.undecided.append(lambda v=v: _lies_within(v, lo, hi))  # type: ignore[misc]
         if a.kind == "axes" and list(value) != sorted(set(value)):
             raise self.fail("attribute", f"attribute {a.name} = {show(value)}, expected ascending axes, each once")
 
@@ -244,6 +261,7 @@ class _Call:
             truth = self._value(c.expr, f"where {c.label}")
             if truth is UNKNOWN:
                 self.guards.append(self._substituted(c.expr))
+                self.undecided.append(lambda e=c.expr: evaluate(e, self.env))  # type: ignore[misc]
             elif not truth:
                 involved = ", ".join(f"{n} = {show(self.env[n])}" for n in sorted(ex.names(c.expr)) if n in self.env)
                 raise self.fail(c.label, f"'{ex.to_text(c.expr)}' does not hold for {involved or 'this call'}")
@@ -283,6 +301,11 @@ def _less(a: Any, b: Any) -> bool:
     return bool(compare("<", a, b)) if isinstance(a, Size) or isinstance(b, Size) else bool(a < b)
 
 
+def _lies_within(v: Any, lo: Any, hi: Any) -> Truth:
+    pairs = [(a, b) for a, b in ((lo, v), (v, hi)) if not isinstance(a, float) and not isinstance(b, float)]
+    return conjunction(relate("<=", a, b) for a, b in pairs)
+
+
 def show(value: Any) -> str:
     """Return a value as the text form prints it."""
     if isinstance(value, tuple):
@@ -313,4 +336,4 @@ def infer(op: OpDef, operands: Sequence[OperandType], attributes: Mapping[str, A
     call.clauses()
     types = call.results()
     complete = tuple(sorted((a.name, call.env[a.name]) for a in op.attributes))
-    return Inferred(types, call.env, complete, tuple(dict.fromkeys(call.guards)))
+    return Inferred(types, call.env, complete, tuple(dict.fromkeys(call.guards)), tuple(call.undecided))

@@ -10,10 +10,11 @@ from typing import Any, Protocol
 import attrs
 
 from . import expr as ex
-from .build import infer_node
+from .build import infer_under
 from .errors import ParseError, Unsupported, VerifyError
 from .evaluate import FUNCTIONS, UNKNOWN, equal, evaluate, present_key
 from .graph import AttrValue, Literal, Node, Operand
+from .guards import Facts
 from .opdef import OpDef, OpSet, Scalar
 from .rewrite import Rule
 from .size import Size, SizeLike
@@ -34,6 +35,11 @@ class Program(Protocol):
 
     def producer(self, value: str) -> Node | None:
         """Return the node that defines ``value``, None for an input."""
+
+    @property
+    def facts(self) -> Facts:
+        """What is known of the symbols."""
+        ...
 
     def n_uses(self, value: str) -> int:
         """Return how many nodes, outputs and updates read ``value``."""
@@ -321,9 +327,10 @@ class Matcher:
         def call(op: OpDef, operands: tuple[Operand, ...], kwargs: tuple[tuple[str, ex.Expr], ...]) -> str:
             attributes = tuple((k, evaluate(v, env, RULE_FUNCTIONS)) for k, v in kwargs)
             padded = operands + (None,) * (len(op.operands) - len(operands))
-            inferred = infer_node(Node(op.name, padded, attributes, (), ()), types, program.ops)
-            if inferred.guards:
-                raise Unsupported(f"{op.name} would need {inferred.guards[0]}")
+            inferred = infer_under(Node(op.name, padded, attributes, (), ()), types, program.ops, program.facts)
+            needed = inferred.conditions(program.facts) if inferred.undecided else ()
+            if needed:
+                raise Unsupported(f"{op.name} would need {needed[0]}")
             name = fresh(op.name)
             types[name] = inferred.types[0]
             nodes.append(Node(op.name, padded, inferred.attributes, (name,), inferred.types))

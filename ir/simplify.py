@@ -13,6 +13,7 @@ import attrs
 from .cost import is_view, node_flops
 from .errors import ParseError, Unsupported, VerifyError
 from .graph import OPAQUE, Graph, Node, Operand, Update
+from .guards import Facts
 from .load import builtin_ops, parse_definitions, read_text
 from .opdef import OpSet
 from .passes import eliminate_common_subexpressions, eliminate_dead_code, fold_constants, rename_operands
@@ -109,6 +110,11 @@ class _Editor:
         """Return the node that defines ``value``, None for an input."""
         maker = self.makers.get(value)
         return None if maker is None else self.nodes[maker]
+
+    @property
+    def facts(self) -> Facts:
+        """What the guards of the program say."""
+        return self.graph.facts
 
     def n_uses(self, value: str) -> int:
         """Return how many nodes, outputs and updates read ``value``."""

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from .build import infer_node, verify_results
+from .build import infer_under, require_conditions, verify_results
 from .errors import ParseError, VerifyError
 from .expr import literal_text, quote
 from .graph import OPAQUE, Graph, Input, Literal, Node, Operand, Update
+from .guards import Facts, Guard, any_of, relation
 from .load import builtin_ops
 from .opdef import Location, OpSet
 from .size import Size, SizeLike, Symbol, compare, maximum, minimum, symbol
@@ -64,12 +65,21 @@ class _Builder(Builder):
             raise self.error(name, f"symbol {name} in {lo}..{hi} has no value, expected {hi}..{lo}")
         return Symbol(str(name), int(lo), int(hi))
 
-    def symbols(self, *items: Symbol) -> tuple[Symbol, ...]:
+    def guard(self, *parts: Any) -> list[tuple[Any, str, Any]]:
+        return [(parts[k], str(parts[k + 1]), parts[k + 2]) for k in range(0, len(parts), 3)]
+
+    def guards(self, *items: Any) -> tuple[Any, ...]:
+        return items
+
+    def listed(self, *items: Symbol) -> tuple[Symbol, ...]:
         names = [s.name for s in items]
         if len(set(names)) < len(names):
             twice = next(n for n in names if names.count(n) > 1)
             raise ParseError(f"symbol {twice} stands twice, expected once", place=self.file)
         return items
+
+    def symbols(self, items: tuple[Symbol, ...], guards: tuple[Any, ...] | None) -> tuple[Any, ...]:
+        return items, guards or ()
 
     def input(self, kind: Token | None, name: Token, type: Any, target: Token | None) -> tuple[Any, ...]:
         return str(kind or "input"), str(name[1:]), type, unquote(target) if target else "", name.line
@@ -102,7 +112,7 @@ class _Builder(Builder):
         return results, str(op), operands or [], attributes or (), types, place
 
     def graph(self, name: Token, symbols: Any, inputs: Any, outputs: Any, updates: Any, *nodes: Any) -> tuple[Any, ...]:
-        return name, symbols or (), inputs or (), outputs or [], updates or (), nodes
+        return name, *(symbols or ((), ())), inputs or (), outputs or [], updates or (), nodes
 
     def start(self, version: Token | None, graph: Any) -> Any:
         if version is not None and int(version) != FORMAT_VERSION:
@@ -148,6 +158,17 @@ class _Resolver:
             case "max":
                 return maximum(a, b[0])
         raise ParseError(f"unknown function '{op}' of sizes, expected min or max", place=f"{self.file}:{line}")
+
+    def guard(self, raw: list[tuple[Any, str, Any]], line: int) -> Guard | None:
+        """Return a guard; None where it always holds."""
+        sides = [(self.size(a, line), op, self.size(b, line)) for a, op, b in raw]
+        made = any_of(relation(op, a, b) for a, op, b in sides)
+        if made is False:
+            text = " or ".join(f"{a} {op} {b}" for a, op, b in sides)
+            raise ParseError(
+                f"guard {text} holds for no sizes, expected one that can hold", place=f"{self.file}:{line}"
+            )
+        return made if isinstance(made, Guard) else None
 
     def type(self, raw: Any) -> TensorType:
         dtype, sizes = raw
@@ -198,8 +219,11 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         VerifyError: the program breaks a rule; the place is the line of the offending node.
     """
     ops = builtin_ops() if ops is None else ops
-    name, symbols, raw_inputs, raw_outputs, updates, raw_nodes = parse("graph", _Builder, text, file)
+    name, symbols, raw_guards, raw_inputs, raw_outputs, updates, raw_nodes = parse("graph", _Builder, text, file)
     resolver = _Resolver(file, symbols)
+    stated_guards = (resolver.guard(raw, name.line) for raw in raw_guards)
+    guards = tuple(dict.fromkeys(g for g in stated_guards if g is not None))
+    facts = Facts(guards)
     lines = text.splitlines()
 
     def place(error: VerifyError, line: int) -> VerifyError:
@@ -227,7 +251,8 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
         node = Node(str(op), operands, attributes, names, stated, where)
         try:
             if node.op != OPAQUE:
-                inferred = infer_node(node, types, ops)
+                inferred = infer_under(node, types, ops, facts)
+                require_conditions(inferred, node.op, facts)
                 padded = operands + (None,) * (len(ops[node.op].operands) - len(operands))
                 node = Node(node.op, padded, inferred.attributes, names, stated, where)
                 got = inferred.types
@@ -247,7 +272,7 @@ def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Gr
             raise place(error, line) from None
         nodes.append(node)
     outputs = resolver.operands(raw_outputs, name.line)
-    graph = Graph(str(name), tuple(inputs), tuple(nodes), outputs, updates, symbols)
+    graph = Graph(str(name), tuple(inputs), tuple(nodes), outputs, updates, symbols, guards)
     try:
         verify_results(graph, types)
     except VerifyError as error:
@@ -303,6 +328,8 @@ def print_graph(graph: Graph, locations: bool = False) -> str:
         locations: also print where each node comes from; not part of the canonical text.
     """
     symbols = ", ".join(f"{s.name} in {s.lo}..{s.hi}" for s in graph.symbols)
+    if graph.guards:
+        symbols += f" where {', '.join(map(str, graph.guards))}"
     updates = "; " + ", ".join(f"%{u.target} = %{u.value}" for u in graph.updates) if graph.updates else ""
     one_line = ", ".join(map(_input_text, graph.inputs))
     head = f"graph {graph.name}{f'<{symbols}>' if symbols else ''}("

@@ -17,6 +17,7 @@ import attrs
 from ..backend.candidate import Target
 from ..backend.user_kernels import has_user_kernel
 from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, print_graph
+from ..ir.binding import part_symbols
 from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
 from ..ir.opdef import Expand, Index
 
@@ -153,7 +154,7 @@ def extract(graph: Graph, indices: Iterable[int], ops: OpSet, name: str = "fragm
     outside = {v for k, n in enumerate(graph.nodes) if k not in wanted for v in n.uses()} | graph.live_out
     outputs = tuple(r for n in chosen for r in n.results if r in core and r in outside)
     inputs = tuple(Input(v, graph.types[v]) for v in reads)
-    return Graph(name, inputs, tuple(chosen), outputs, (), graph.symbols)
+    return Graph(name, inputs, tuple(chosen), outputs, (), *part_symbols(graph, inputs, chosen))
 
 
 def _views_behind(graph: Graph, indices: set[int], ops: OpSet) -> set[int]:
@@ -343,7 +344,8 @@ def _views_needed(graph: Graph, parts: Sequence[Part]) -> list[Part]:
     for k in sorted(needed):
         node = graph.nodes[k]
         inputs = tuple(Input(v, graph.types[v]) for v in dict.fromkeys(node.uses()))
-        out.append(Part((k,), Graph(f"view{k}", inputs, (node,), node.results, (), graph.symbols), reason=A_VIEW))
+        view = Graph(f"view{k}", inputs, (node,), node.results, (), *part_symbols(graph, inputs, [node]))
+        out.append(Part((k,), view, reason=A_VIEW))
     return out
 
 
@@ -431,4 +433,4 @@ def fragment_key(fragment: Graph) -> str:
         for n in fragment.nodes
     )
     outputs = tuple(map(rename, fragment.outputs))
-    return print_graph(Graph("fragment", inputs, nodes, outputs, (), fragment.symbols))
+    return print_graph(Graph("fragment", inputs, nodes, outputs, (), fragment.symbols, fragment.guards))

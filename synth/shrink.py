@@ -295,7 +295,7 @@ def _with_outputs(graph: Graph, given: set[str], outputs: tuple[Any, ...]) -> Gr
     inputs = [i for i in graph.inputs if i.name in needed]
     inputs += [Input(n, graph.types[n]) for n in graph.types if n in given and n in needed]
     kept = tuple(reversed(nodes))
-    return Graph(graph.name, tuple(inputs), kept, tuple(outputs), (), graph.symbols)
+    return Graph(graph.name, tuple(inputs), kept, tuple(outputs), (), graph.symbols, graph.guards)
 
 
 __all__ = ["Instances", "instances", "minimise"]

@@ -28,8 +28,9 @@ from ...ir import (
     find_op,
     infer,
 )
+from ...ir.binding import read_sizes
 from ...ir.opdef import Expand, Hook, Index, Opaque, Reduce, Scalar
-from ...ir.size import substitute, symbols_of
+from ...ir.size import substitute
 from ...ir.typesys import is_float
 from ..opaque import run_opaque
 from ..resolve import run_clause
@@ -72,7 +73,7 @@ class Oracle:
 
     def values(self, graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return every value of ``graph`` by name, those of buffer updates included; see :meth:`run`."""
-        symbols = bind_symbols(graph, inputs)
+        symbols: dict[str, SizeLike] = dict(read_sizes(graph, {n: tuple(t.shape) for n, t in inputs.items()}))
         values: dict[str, torch.Tensor] = {}
         types: dict[str, TensorType] = {}
         for i in graph.inputs:
@@ -239,35 +240,6 @@ def _as_declared(v: torch.Tensor, t: TensorType, device: torch.device) -> torch.
     if is_float(t.dtype) != v.dtype.is_floating_point or not v.dtype.is_floating_point:
         v = v.to(KEPT_DTYPES[t.dtype])
     return v.expand(t.shape) if tuple(v.shape) != t.shape else v  # type: ignore[arg-type]
-
-
-def bind_symbols(graph: Graph, inputs: Mapping[str, torch.Tensor]) -> dict[str, SizeLike]:
-    """Return the values of the graph's symbols, read off the shapes of ``inputs``.
-
-    Raises:
-        UsageError: an input is missing, or its shape does not fit its type.
-    """
-    bound: dict[str, SizeLike] = {}
-    for i in graph.inputs:
-        if i.name not in inputs:
-            raise UsageError(f"input {i.name} is missing, expected {i.type}", subject=graph.name)
-        shape = tuple(inputs[i.name].shape)
-        if len(shape) != i.type.rank:
-            raise UsageError(f"input {i.name} has shape {list(shape)}, expected {i.type}", subject=graph.name)
-        for size, actual in zip(i.type.shape, shape, strict=True):
-            if isinstance(size, Size) and len(size.terms) == 1 and size.terms[0][1] == 1:
-                names = [s.name for s in symbols_of(size)]
-                if len(names) == 1 and str(size) == names[0]:
-                    bound.setdefault(names[0], actual)
-    for i in graph.inputs:
-        expected = i.type.substitute(dict(bound)).shape
-        actual_shape = tuple(inputs[i.name].shape)
-        if expected != actual_shape:
-            raise UsageError(f"input {i.name} has shape {list(actual_shape)}, expected {i.type}", subject=graph.name)
-    missing = {s.name for s in graph.symbols} - set(bound)
-    if missing:
-        raise UsageError(f"no input's size is the symbol {', '.join(sorted(missing))}", subject=graph.name)
-    return bound
 
 
 def _static(value: Any, symbols: Mapping[str, SizeLike]) -> Any:

@@ -12,17 +12,9 @@ from typing import Any
 
 import attrs
 
-from ...ir import (
-    OPAQUE,
-    Graph,
-    GraphBuilder,
-    OpSet,
-    Size,
-    Unsupported,
-    VerifyError,
-    builtin_ops,
-)
-from ...ir.size import substitute, symbols_of
+from ...ir import Graph, OpSet, Symbol, Unsatisfiable, Unsupported, VerifyError, builtin_ops
+from ...ir.binding import at_sizes, choose_sizes, symbols_of_types
+from ...ir.size import Size
 from .classes import Place, Shrinker
 
 #: A graph with at most this many elements in every value may be judged at its real sizes where it cannot be shrunk.
@@ -46,29 +38,23 @@ class Instance:
 
 
 def bind(graph: Graph, sizes: Mapping[str, int] | None = None, ops: OpSet | None = None) -> Graph:
-    """Return the graph with every symbol replaced: by ``sizes``, or by a small size in its range."""
-    ops = builtin_ops() if ops is None else ops
-    symbols = {s for t in graph.types.values() for x in t.shape for s in symbols_of(x)}
-    if not symbols:
+    """Return the graph with every symbol replaced: by sizes near ``sizes``, or small ones, that satisfy its ranges and guards.
+
+    Raises:
+        Unsupported: no sizes were found.
+    """
+    if graph.is_static:
         return graph
-    env: dict[str, Any] = {}
-    for k, s in enumerate(sorted(symbols, key=lambda s: s.name)):
-        env[s.name] = (sizes or {}).get(s.name, min(max(s.lo, 32 + 5 * k), s.hi))
+    wished = {s.name: 32 + 5 * k for k, s in enumerate(sorted(_symbols(graph), key=lambda s: s.name))}
+    try:
+        chosen = choose_sizes(graph, {**wished, **(sizes or {})})
+    except Unsatisfiable as error:
+        raise Unsupported(error.message, subject="shrink") from None
+    return at_sizes(graph, chosen, ops)
 
-    def fix(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(map(fix, value))
-        return substitute(value, env) if isinstance(value, Size) else value
 
-    builder = GraphBuilder(graph.name, ops)
-    for i in graph.inputs:
-        builder.input(i.name, i.type.substitute(env), i.kind, i.target)
-    for node in graph.nodes:
-        if node.op == OPAQUE:
-            raise Unsupported("a graph with opaque operators keeps its symbols", subject="shrink")
-        attributes = {k: fix(v) for k, v in node.attrs}
-        builder.add(node.op, *node.operands, result=node.results, location=node.location, **attributes)
-    return builder.build(graph.outputs, graph.updates)
+def _symbols(graph: Graph) -> tuple[Symbol, ...]:
+    return graph.symbols or symbols_of_types(graph.types.values())
 
 
 def largest(graph: Graph) -> int:
@@ -95,6 +81,33 @@ def work(graph: Graph) -> int:
             out *= 2 * int(shapes[1][-2])  # type: ignore
         total += max(out, *(math.prod(int(d) for d in s) for s in shapes), 1)  # type: ignore
     return total
+
+
+def _symbolic_instances(graph: Graph, ops: OpSet, constants: Sequence[int], pinned: Iterable[Place]) -> list[Instance]:
+    """Return instances of a program with symbols: odd, lowest and several tiles for these, what is static shrunk beside."""
+    symbols = sorted(_symbols(graph), key=lambda s: s.name)
+    wishes = {
+        "odd": {s.name: _ODD[k % len(_ODD)] for k, s in enumerate(symbols)},
+        "lowest": {s.name: max(s.lo, 1) for s in symbols},
+        "tiles": {s.name: _WIDE[k] if k < len(_WIDE) else _ODD[k % len(_ODD)] for k, s in enumerate(symbols)},
+    }
+    kept = [(i.name, axis) for i in graph.inputs for axis, n in enumerate(i.type.shape) if isinstance(n, Size)]
+    found: list[Instance] = []
+    reason: Unsupported | None = None
+    for name, wished in wishes.items():
+        try:
+            static = bind(graph, wished, ops)
+            if name != "odd" and found and (largest(static) > 20 * SMALL_ELEMENTS):
+                continue
+            own = instances(static, ops, constants, None, [*pinned, *kept])
+        except Unsupported as error:
+            reason = error
+            continue
+        new = [i for i in (own if name == "odd" else own[:1]) if all(i.graph.inputs != f.graph.inputs for f in found)]
+        found += [Instance(name if k == 0 else f"{name}, {i.name}", i.graph) for k, i in enumerate(new)]
+    if not found:
+        raise reason or Unsupported("cannot be judged at small sizes", subject="shrink")
+    return found
 
 
 _ODD = (13, 7, 5, 11, 3, 17, 9, 19)
@@ -127,7 +140,9 @@ def instances(
     ops = builtin_ops() if ops is None else ops
     if shapes:
         return [Instance(f"given {k}", bind(graph, given, ops)) for k, given in enumerate(shapes)]
-    static = bind(graph, None, ops)
+    if not graph.is_static:
+        return _symbolic_instances(graph, ops, constants, pinned)
+    static = graph
     small = largest(static) <= SMALL_ELEMENTS and work(static) <= 4_000_000
     try:
         shrinker = Shrinker(static, ops, pinned)
