@@ -508,11 +508,15 @@ def serve_worker(handler: Any) -> None:
 _WORKERS: dict[str, Worker] = {}
 
 
-def device_worker() -> Worker:
-    """The process that runs candidates on the CUDA device; raises UsageError where there is none."""
+def device_worker(trusted: bool = True) -> Worker:
+    """A process on the CUDA device: one that never runs a candidate's Python, or the one that does.
+
+    Raises:
+        UsageError: there is no CUDA device.
+    """
     if not torch.cuda.is_available():
         raise UsageError("no CUDA device is available")
-    key = f"device@{os.getpid()}"
+    key = f"{'replay' if trusted else 'device'}@{os.getpid()}"
     if key not in _WORKERS:
         _WORKERS[key] = Worker("device", {"TRITON_INTERPRET": "0"})
         atexit.register(_WORKERS[key].close)

@@ -6,12 +6,14 @@ and assembler.  This refuses what only the interpreter accepts, and shows regist
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import subprocess
 import tempfile
 import time
 import warnings
+from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,6 +24,7 @@ from .. import sandbox
 from ..candidate import H100, Candidate, Target
 from ..sandbox import Frame, Reply
 from . import reading
+from .tape import NoTape, Tape, TapeRecorder, kernel_entry
 from .verdict import Docket
 
 #: Compute capability of the machine code.
@@ -51,12 +54,16 @@ class _NoDriver:
 class _Launches:
     """Records launches of compiled kernels instead of making them; autotuned kernels are launched in every configuration."""
 
-    def __init__(self) -> None:
+    def __init__(self, recorder: TapeRecorder) -> None:
         from triton.runtime.autotuner import Autotuner
         from triton.runtime.jit import JITFunction
 
         self.classes = JITFunction, Autotuner
         self.found: list[tuple[Any, dict[str, Any], dict[str, Any], tuple[int, int, int]]] = []
+        self.recorder = recorder
+        #: The launches of each launching step of the tape: positions in ``found``, one for each configuration.
+        self.steps: list[list[int]] = []
+        self._tuning = False
 
     def __enter__(self) -> _Launches:
         from .launches import bind, resolve_grid
@@ -68,11 +75,23 @@ class _Launches:
         def run(leaf: Any, *args: Any, grid: Any, warmup: bool = False, **kwargs: Any) -> None:
             arguments, options = bind(leaf, args, kwargs)
             launches.found.append((leaf, arguments, options, resolve_grid(grid, {**arguments, **options})))
+            if not launches._tuning:
+                launches._step([len(launches.found) - 1], [])
 
         def autotuned(self: Any, *args: Any, **kwargs: Any) -> None:
             self.nargs = dict(zip(self.arg_names, args, strict=False))
-            for config in self.prune_configs(kwargs):
-                self.fn.run(*args, **kwargs, **config.all_kwargs())
+            first, launches._tuning = len(launches.found), True
+            try:
+                for config in self.prune_configs(kwargs):
+                    if config.pre_hook is not None:
+                        launches.recorder.reason = launches.recorder.reason or "a configuration has a hook of its own"
+                        config.pre_hook({**self.nargs, **kwargs, **config.all_kwargs()})
+                    self.fn.run(*args, **kwargs, **config.all_kwargs())
+            finally:
+                launches._tuning = False
+            every = {**self.nargs, **kwargs}
+            resets = [every[n] for n in getattr(self, "reset_to_zero", ()) if n in every]
+            launches._step(list(range(first, len(launches.found))), resets)
 
         jit.run, tuner.run = run, autotuned
         return self
@@ -81,14 +100,46 @@ class _Launches:
         jit, tuner = self.classes
         jit.run, tuner.run = self.saved
 
-    def compile(self, launch: tuple[Any, dict[str, Any], dict[str, Any], tuple[int, int, int]]) -> dict[str, Any]:
-        """Compile one launch and describe its machine code."""
-        from triton.runtime.jit import MockTensor
+    def _step(self, positions: list[int], resets: list[Any]) -> None:
+        """Add a launching step to the tape; its kernels are filled in once they are compiled."""
+        try:
+            encoded = [self.recorder.encode(t)["tensor"] for t in resets]
+            self.recorder.tape.steps.append({"launch": positions, "reset": encoded})
+        except NoTape as error:
+            self.recorder.reason = self.recorder.reason or str(error)
 
+    def tape(self, result: Any, kernels: Mapping[int, Any]) -> Tape:
+        """Return the tape of the call; raises NoTape.
+
+        Args:
+            result: what the launcher returned.
+            kernels: position in ``found`` -> the compiled kernel.
+        """
+        tape = self.recorder.finish(result)
+        keys: dict[int, str] = {}
+        for k, kernel in kernels.items():
+            entry = kernel_entry(kernel)
+            keys[k] = hashlib.sha256(repr(sorted(entry.items())).encode()).hexdigest()[:32]
+            tape.kernels[keys[k]] = entry
+        for step in tape.steps:
+            if "launch" in step:
+                step["launch"] = [self._entry(k, keys[k], tape) for k in step["launch"]]
+        return tape
+
+    def _entry(self, position: int, key: str, tape: Tape) -> dict[str, Any]:
+        _, arguments, _, grid = self.found[position]
+        names = [n for n, t in tape.kernels[key]["signature"] if t != "constexpr"]
+        missing = [n for n in names if n not in arguments]
+        if missing:
+            raise NoTape(f"a kernel takes {missing[0]}, which is part of an argument")
+        return {"kernel": key, "grid": list(grid), "args": [self.recorder.encode(arguments[n]) for n in names]}
+
+    def compile(
+        self, launch: tuple[Any, dict[str, Any], dict[str, Any], tuple[int, int, int]]
+    ) -> tuple[dict[str, Any], Any]:
+        """Compile one launch; returns a description of its machine code, and the kernel."""
         leaf, arguments, options, grid = launch
-        values = {
-            n: MockTensor(v.dtype, list(v.shape)) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()
-        }
+        values = {n: _Placed(v) if isinstance(v, torch.Tensor) else v for n, v in arguments.items()}
         started = time.perf_counter()
         kernel = self.classes[0].run(leaf, grid=grid, warmup=True, **values, **options)
         if not hasattr(kernel, "asm"):  # newer versions compile in the background
@@ -102,7 +153,24 @@ class _Launches:
             "compile_ms": round((time.perf_counter() - started) * 1e3, 1),
         }  # fmt: skip
         found.update(_resources(kernel.asm.get("cubin")))
-        return found
+        return found, kernel
+
+
+class _Placed:
+    """What the compiler asks of a tensor that is not there: allocations are aligned, views are where they are in them."""
+
+    def __init__(self, tensor: torch.Tensor) -> None:
+        self.dtype, self.shape, self._strides = tensor.dtype, list(tensor.shape), tensor.stride()
+        self._offset = int(tensor.storage_offset()) * tensor.element_size()
+
+    def stride(self) -> tuple[int, ...]:
+        return tuple(self._strides)
+
+    def data_ptr(self) -> int:
+        return self._offset % 16
+
+    def ptr_range(self) -> int:
+        return 0
 
 
 def _resources(cubin: bytes | None) -> dict[str, int]:
@@ -128,6 +196,15 @@ def _resources(cubin: bytes | None) -> dict[str, int]:
     }
 
 
+def _shown(value: Any) -> str:
+    """Return what a kernel is compiled for in an argument."""
+    if isinstance(value, torch.Tensor):
+        return f"{value.dtype} {_Placed(value).data_ptr()}"
+    if type(value).__name__ == "TensorDescriptor":
+        return f"{value.base.dtype} {list(value.block_shape)} {value.padding}"
+    return repr(value)
+
+
 def handle(request: Frame, channel: sandbox.Channel | _Silent) -> None:
     """Serve one job: trace the launcher, compile every launch, send what came out."""
     from torch._subclasses.fake_tensor import FakeTensorMode
@@ -140,28 +217,34 @@ def handle(request: Frame, channel: sandbox.Channel | _Silent) -> None:
     h = request.header
     try:
         entry = getattr(load_source(h["source"]), h["entry"])
-        with (
-            cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _Launches() as launches,
-            PretendCuda(),
-        ):  # fmt: skip
-            entry(*(torch.empty_strided(i["shape"], i["stride"], dtype=DTYPES[i["dtype"]]) for i in h["real"]))
+        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad():
+            given = [torch.empty_strided(i["shape"], i["stride"], dtype=DTYPES[i["dtype"]]) for i in h["real"]]
+            recorder = TapeRecorder(given)
+            with _Launches(recorder) as launches, recorder, PretendCuda():
+                result = entry(*given)
     except Exception as error:
         channel.send("untraced", error=error_text(error))
         return
-    seen: set[str] = set()
-    for launch in launches.found:
+    seen: dict[str, Any] = {}
+    kernels: dict[int, Any] = {}
+    for position, launch in enumerate(launches.found):
         leaf, arguments, options, _ = launch
-        shown = {n: str(v.dtype) if isinstance(v, torch.Tensor) else repr(v) for n, v in arguments.items()}
+        shown = {n: _shown(v) for n, v in arguments.items()}
         key = repr((leaf.fn.__name__, shown, options))
-        if key in seen:
-            continue
-        seen.add(key)
-        channel.send("stage", name="compile", kernel=leaf.fn.__name__)
+        if key not in seen:
+            channel.send("stage", name="compile", kernel=leaf.fn.__name__)
+            try:
+                described, seen[key] = launches.compile(launch)
+            except Exception as error:
+                channel.send("refused", kernel=leaf.fn.__name__, error=error_text(error))
+                return
+            channel.send("compiled", **described)
+        kernels[position] = seen[key]
+    if h.get("tape"):
         try:
-            channel.send("compiled", **launches.compile(launch))
-        except Exception as error:
-            channel.send("refused", kernel=leaf.fn.__name__, error=error_text(error))
-            return
+            channel.send("tape", tape=launches.tape(result, kernels).to_json())
+        except NoTape as error:
+            channel.send("no_tape", reason=str(error))
 
 
 _WARM = """
@@ -214,14 +297,23 @@ def main() -> None:
 # -- in the parent ----------------------------------------------------------------------------------------------------
 
 
-def submit_fragment(fragment: Graph, candidate: Candidate, timeout_s: float) -> Future[Reply]:
-    """Start compiling a candidate for the real sizes of a static fragment."""
+def submit_fragment(fragment: Graph, candidate: Candidate, timeout_s: float, tape: bool = False) -> Future[Reply]:
+    """Start compiling a candidate for the real sizes of a static fragment; with ``tape`` its call is also recorded."""
     real = [
         {"shape": list(i.type.shape), "stride": reading.contiguous(list(i.type.shape)), "dtype": i.type.dtype}  # type: ignore[arg-type]
         for i in fragment.inputs
     ]
-    header = {"source": candidate.source, "entry": candidate.entry, "real": real}
+    header = {"source": candidate.source, "entry": candidate.entry, "real": real, "tape": tape}
     return sandbox.compiler_sandbox().submit(Frame(header), timeout_s)
+
+
+def why_no_tape(reply: Reply) -> str:
+    """Return why the call was not recorded."""
+    for frame in reply.named("no_tape"):
+        return str(frame.header["reason"])
+    for frame in reply.named("untraced"):
+        return f"the launcher cannot be traced without a device: {frame.header['error']}"
+    return "its launches were not compiled without a device"
 
 
 def read_compile(reply: Reply, docket: Docket, precision: str = "strict", target: Target = H100) -> None:

@@ -1,5 +1,9 @@
 """The device gate: the candidate on the CUDA device, at the real sizes, in a process of its own.
 
+A fragment's candidate is replayed from its tape (:mod:`.tape`) by a process that never sees the candidate's Python.  Where it
+has no tape, or its kernels do not compile from their IR, its Python runs in another process, whose word is then taken for what
+it computed; the evidence says which of the two it was.
+
 Every input lies between guard zones, once filled with a huge positive and once with a huge negative number; every tensor that
 the candidate allocates is guarded too and starts as NaN.  Results are compared, on the device, with the reference in float64
 under the tolerance of the gate meaning.  The truth is computed after the candidate has run, from inputs that are drawn
@@ -16,6 +20,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,9 +34,11 @@ from ..oracle import Oracle
 from ..sandbox import Frame, Reply
 from ..to_torch import to_callable
 from . import families, reading, shrink
+from .compiling import why_no_tape
 from .judge import expected_outputs, reference_evaluations
 from .loading import describe, error_text, load_source
 from .reference import Reference
+from .tape import NoTape, Replay, Tape, set_scratch_allocator
 from .tolerance import compare
 from .verdict import Docket
 
@@ -222,12 +229,21 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
     ops = builtin_ops() if ops is None else ops
     _set_flags(h["precision"])
     report = _Report(channel)
-    try:
-        module = _load(h["source"], f"candidate_{h['number']}")
-        entry = getattr(module, h["entry"])
-    except Exception as error:
-        report.fail("import", f"importing the source raised {type(error).__name__}: {error}"[:600])
-        return
+    replay: Replay | None = None
+    if "tape" in h:
+        try:
+            set_scratch_allocator()
+            entry = replay = Replay(Tape.from_json(h["tape"]), Path.cwd(), DEVICE)
+        except NoTape as error:
+            channel.send("no_tape", reason=str(error))
+            return
+    else:
+        try:
+            module = _load(h["source"], f"candidate_{h['number']}")
+            entry = getattr(module, h["entry"])
+        except Exception as error:
+            report.fail("import", f"importing the source raised {type(error).__name__}: {error}"[:600])
+            return
     count = _launch_counter()
     static = shrink.bind(graph, None, ops)
     ranges = input_ranges(static, ops)
@@ -251,6 +267,9 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
         except torch.cuda.OutOfMemoryError:
             channel.send("skipped", reason="the device has too little memory for guarded copies")
             return
+        except NoTape as error:
+            channel.send("no_tape", reason=str(error))
+            return
         except Exception as error:
             _fatal(report, error, family)
             return
@@ -270,7 +289,35 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
         del truth, variants, outputs, inputs, given
         if report.failed:
             return
-    channel.send("passed", used=report.used, first_call_ms=first_ms, launches=count[0] if count else None)
+    timed: dict[str, Any] = {}
+    if replay is not None:
+        timed["same_code"] = replay.same_code
+        if DEVICE == "cuda":
+            timed |= _timed(replay, static, ops, h["precision"])
+    n_launches = count[0] if count else None
+    channel.send(
+        "passed", used=report.used, first_call_ms=first_ms, launches=n_launches, replayed=replay is not None, **timed
+    )
+
+
+def _timed(replay: Replay, static: Graph, ops: OpSet, precision: str) -> dict[str, Any]:
+    """Return the time of a replay: chosen among its autotuned configurations, and measured, by this process's clock."""
+    from ..measure import graph_inputs, measure
+
+    inputs = graph_inputs(static, DEVICE, ops)
+
+    def time_us(call: Callable[[], Any]) -> float:
+        found = measure({"call": lambda *_: call()}, inputs, precision=precision, budget_s=0.05, max_samples=10)
+        return found["call"].median_us
+
+    try:
+        with torch.no_grad():
+            replay.tune(list(inputs(0)), time_us)
+        timing = measure({"replay": replay}, static, precision=precision, budget_s=0.3, ops=ops)["replay"]
+    except torch.cuda.OutOfMemoryError:
+        return {}
+    return {"time_us": round(timing.median_us, 3), "low_us": timing.low_us, "high_us": timing.high_us,
+            "suspicious": timing.suspicious}  # fmt: skip
 
 
 def _fatal(report: _Report, error: Exception, where: str) -> None:
@@ -433,9 +480,15 @@ def _packed(value: Any) -> torch.Tensor:
 
 
 def judge_on_device(
-    fragment: Graph, candidate: Candidate, ops: OpSet | None, precision: str, timeout_s: float, docket: Docket
-) -> None:
-    """Judge the gate device for a fragment."""
+    fragment: Graph, candidate: Candidate, ops: OpSet | None, precision: str, timeout_s: float, docket: Docket,
+    compiled: Reply | None = None,
+) -> None:  # fmt: skip
+    """Judge the gate device for a fragment.
+
+    Args:
+        compiled: the reply of the gate compile; the tape in it is replayed.  None where the candidate's own Python may be
+            trusted (it was written by DRT).
+    """
     domains: dict[str, str] = {}
     try:
         small = shrink.instances(fragment, ops)[0].graph
@@ -446,7 +499,19 @@ def judge_on_device(
         domains = families.find_domains(small, lambda given: oracle.run(small, given), input_ranges(small, ops))
     header = {"kind": "fragment", "source": candidate.source, "entry": candidate.entry, "precision": precision}
     program = _packed((fragment, dict(ops) if ops is not None else None, domains))
-    _read(sandbox.device_worker().run(Frame(header, {"program": program}), timeout_s), docket)
+    why = "the candidate was written by DRT"
+    if compiled is not None:
+        why = why_no_tape(compiled)
+        tapes = compiled.named("tape")
+        if tapes:
+            clean = {**{k: v for k, v in header.items() if k != "source"}, "tape": tapes[0].header["tape"]}
+            reply = sandbox.device_worker().run(Frame(clean, {"program": program}), timeout_s)
+            if not reply.named("no_tape"):
+                _read(reply, docket)
+                return
+            why = reply.named("no_tape")[0].header["reason"]
+    reply = sandbox.device_worker(trusted=False).run(Frame(header, {"program": program}), timeout_s)
+    _read(reply, docket, why_not_replayed=why)
 
 
 def judge_module_on_device(
@@ -466,10 +531,11 @@ def judge_module_on_device(
     except Exception as error:
         docket.add_skip("device", f"the reference cannot be sent to the device process: {error}")
         return
-    _read(sandbox.device_worker().run(Frame(header, {"program": program}), timeout_s), docket)
+    reply = sandbox.device_worker(trusted=False).run(Frame(header, {"program": program}), timeout_s)
+    _read(reply, docket, why_not_replayed="a whole file is not recorded on a tape")
 
 
-def _read(reply: Reply, docket: Docket) -> None:
+def _read(reply: Reply, docket: Docket, why_not_replayed: str = "") -> None:
     """Turn the reply of the device process into the report of the gate."""
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     failures, skips, passes = reply.named("failure"), reply.named("skipped"), reply.named("passed")
@@ -484,6 +550,8 @@ def _read(reply: Reply, docket: Docket) -> None:
         docket.add_skip("device", skips[0].header["reason"])
     elif passes:
         h = {k: v for k, v in passes[0].header.items() if k != "kind"}
+        if why_not_replayed:
+            h["why_not_replayed"] = why_not_replayed
         docket.add_pass("device", reply.time_ms, device=device, **h)
     else:
         docket.add_skip("device", "the device process gave no answer")

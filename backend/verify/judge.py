@@ -358,10 +358,12 @@ def verify_candidate(
         docket.add_skip("policy", "the source was written by DRT")
 
     compiling = None
-    if "compile" in gates:
+    on_device = "device" in gates and device != "cpu" and torch.cuda.is_available()
+    replayed = on_device and candidate.writer != "template"
+    if "compile" in gates or replayed:
         from .compiling import submit_fragment
 
-        compiling = submit_fragment(shrink.bind(fragment, None, ops), candidate, timeout_s)
+        compiling = submit_fragment(shrink.bind(fragment, None, ops), candidate, timeout_s, tape=replayed)
     judge: FragmentJudge | None = None
     try:
         constants = tile_constants(candidate.source)
@@ -381,9 +383,15 @@ def verify_candidate(
 
         read_compile(compiling.result(), docket, precision)
     if docket.failure is None and "device" in gates:
-        _device_gate(fragment, candidate, ops, precision, device, timeout_s, docket)
-    on_device = docket.reports.get("device")
-    required = ("device",) if on_device is not None and on_device.passed else ("meaning",)
+        if on_device:
+            from .device import judge_on_device
+
+            compiled = compiling.result() if compiling is not None and replayed else None
+            judge_on_device(fragment, candidate, ops, precision, timeout_s, docket, compiled)
+        else:
+            docket.add_skip("device", "not asked for" if device == "cpu" else "no CUDA device is available")
+    device_report = docket.reports.get("device")
+    required = ("device",) if device_report is not None and device_report.passed else ("meaning",)
     return docket.verdict(required)
 
 
@@ -398,22 +406,3 @@ def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket, mixed: bo
         reply, names, docket, expected=expected, kind=kind, evidence=evidence, require_kernel=not mixed
     )
     judge.judge_values(reply, docket)
-
-
-def _device_gate(
-    fragment: Graph,
-    candidate: Candidate,
-    ops: OpSet | None,
-    precision: str,
-    device: str,
-    timeout_s: float,
-    docket: Docket,
-) -> None:
-    if device == "cpu":
-        docket.add_skip("device", "not asked for")
-    elif not torch.cuda.is_available():
-        docket.add_skip("device", "no CUDA device is available")
-    else:
-        from .device import judge_on_device
-
-        judge_on_device(fragment, candidate, ops, precision, timeout_s, docket)
