@@ -43,8 +43,8 @@ def is_emulated(dtype: Any) -> bool:
 
 
 def widen(data: np.ndarray, dtype: Any) -> np.ndarray:
-    """Return float32 values of emulated bits; other data as it is."""
-    if not is_emulated(dtype):
+    """Return float32 values of emulated bits; other data, which may only behave like an array, as it is."""
+    if not is_emulated(dtype) or not isinstance(data, np.ndarray):
         return data
     name = dtype.scalar.name
     bits = np.ascontiguousarray(data).view(np.int16 if name == "bf16" else np.uint8)
@@ -53,7 +53,7 @@ def widen(data: np.ndarray, dtype: Any) -> np.ndarray:
 
 def narrow(values: np.ndarray, dtype: Any, toward_zero: bool = False) -> np.ndarray:
     """Return ``values`` as the interpreter holds ``dtype``."""
-    if not is_emulated(dtype):
+    if not is_emulated(dtype) or not isinstance(values, np.ndarray):
         return values.astype(stock._get_np_dtype(dtype.scalar), copy=False)
     name = dtype.scalar.name
     wide = np.ascontiguousarray(values, dtype=np.float32)
@@ -110,6 +110,10 @@ _LIBDEVICE["round"] = lambda x: np.copysign(np.floor(np.abs(x) + x.dtype.type(0.
 _LIBDEVICE["fma"] = lambda x, y, z: (x.astype(np.float64) * y + z).astype(x.dtype)
 _LIBDEVICE["exp10"] = lambda x: np.power(x.dtype.type(10), x)
 _LIBDEVICE["normcdf"] = _by_torch(torch.special.ndtr)
+_LIBDEVICE["normcdfinv"] = _by_torch(torch.special.ndtri)
+_LIBDEVICE["erfcx"] = _by_torch(torch.special.erfcx)
+_LIBDEVICE["cyl_bessel_i0"] = _by_torch(torch.special.i0)
+_LIBDEVICE["cyl_bessel_i1"] = _by_torch(torch.special.i1)
 _LIBDEVICE["cbrt"] = np.cbrt
 _LIBDEVICE["finitef"] = np.isfinite
 
