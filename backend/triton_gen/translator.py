@@ -9,6 +9,7 @@ import attrs
 
 from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
 from ...ir.cost import graph_cost, node_flops
+from ...ir.effects import is_random
 from ..candidate import H100, Candidate, Target
 from . import attention, attention_tilings, scan
 from .contraction import Product
@@ -105,6 +106,8 @@ def check(fragment: Graph, ops: OpSet) -> None:
     for node in fragment.nodes:
         if node.op not in ops:
             raise Unsupported(f"no definition of {node.op}")
+        if is_random(node, ops):
+            raise Unsupported("it draws random numbers")
     names = [o for o in fragment.outputs if isinstance(o, str)]
     if len(names) != len(fragment.outputs) or not names or len(set(names)) != len(names):
         raise Unsupported("an output that is no value of its own")
@@ -241,7 +244,9 @@ class TemplateTranslator:
             raise reason
         # Named sizes serve every shape; numbers are compiled in only where they spare much index arithmetic.
         fewest = min(_divisions(found[0].source) for found in readings)
-        return next(found for found in readings if _divisions(found[0].source) <= 2 * fewest)
+        best = next(found for found in readings if _divisions(found[0].source) <= 2 * fewest)
+        # The most general reading stands last: it can be judged at small sizes where the others cannot.
+        return best if best is readings[0] or n < 2 else [*best[: n - 1], readings[0][0]]
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
         program = Program(expand_graph(typed, self.ops, keep=attention.is_attention), self.ops)

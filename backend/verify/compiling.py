@@ -30,6 +30,9 @@ from .verdict import Docket
 #: Compute capability of the machine code.
 CAPABILITY = 90
 
+#: A product of float32 tensors in TF32; for other dtypes the word stands there without a meaning.
+_TF32_PRODUCT = re.compile(r"tt\.dot [^\n]*inputPrecision = tf32(?!x)[^\n]*: tensor<[0-9x]*xf32>")
+
 # -- in the sandbox ---------------------------------------------------------------------------------------------------
 
 
@@ -148,7 +151,7 @@ class _Launches:
         found = {
             "kernel": leaf.fn.__name__, "grid": list(grid), "constants": constants,
             "n_warps": kernel.metadata.num_warps, "shared_bytes": kernel.metadata.shared,
-            "tf32": bool(re.search(r"inputPrecision = tf32(?!x)", kernel.asm["ttir"])),
+            "tf32": bool(_TF32_PRODUCT.search(kernel.asm["ttir"])),
             "tensor_cores": any(w in kernel.asm["ptx"] for w in ("wgmma", "mma.sync")),
             "compile_ms": round((time.perf_counter() - started) * 1e3, 1),
         }  # fmt: skip

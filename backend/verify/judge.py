@@ -365,13 +365,17 @@ def verify_candidate(
 
         compiling = submit_fragment(shrink.bind(fragment, None, ops), candidate, timeout_s, tape=replayed)
     judge: FragmentJudge | None = None
-    try:
-        constants = tile_constants(candidate.source)
-        judge = _judge_for(fragment, ops, precision, shapes, seed, constants, candidate.pinned)
-    except (Unsupported, VerifyError) as error:
-        for gate in ("trace", "memory", "meaning"):
-            docket.add_skip(gate, error.message)
-    if judge is not None:
+    interpreted, reason = ("trace", "memory", "meaning"), "not asked for"
+    if set(interpreted) & set(gates):
+        try:
+            constants = tile_constants(candidate.source)
+            judge = _judge_for(fragment, ops, precision, shapes, seed, constants, candidate.pinned)
+        except (Unsupported, VerifyError) as error:
+            reason = error.message
+    if judge is None:
+        for gate in interpreted:
+            docket.add_skip(gate, reason)
+    else:
         pending = interpreter_sandbox().submit(judge.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
         for index in range(len(judge.trials)):  # while the child runs
             if pending.done() and pending.result().status != "ok":

@@ -144,9 +144,16 @@ def kernel_entry(kernel: Any) -> dict[str, Any]:
     metadata = kernel.metadata._asdict()
     options = {k: metadata[k] for k in OPTIONS if k in metadata and isinstance(metadata[k], (bool, int))}
     signature = [[str(n), str(t)] for n, t in kernel.src.signature.items()]
-    code = hashlib.sha256(kernel.asm.get("cubin") or b"").hexdigest()
-    name = str(metadata["name"])
+    name, code = str(metadata["name"]), code_of(kernel)
     return {"ttir": kernel.asm["ttir"], "options": options, "signature": signature, "name": name, "code": code}
+
+
+def code_of(kernel: Any) -> str:
+    """Return the hash of a kernel's code as the assembler gets it, without what only a debugger reads."""
+    text = re.sub(r"^\s*(?:\.loc|\.file|//)[^\n]*\n", "", kernel.asm["ptx"], flags=re.MULTILINE)
+    return hashlib.sha256(
+        re.split(r"^\s*\.section\s+\.debug", text, maxsplit=1, flags=re.MULTILINE)[0].encode()
+    ).hexdigest()
 
 
 # -- replaying ----------------------------------------------------------------------------------------------------------
@@ -179,7 +186,7 @@ class Replay:
         target: what the kernels are compiled for; None means the device that is there.
 
     Attributes:
-        same_code: whether every kernel's machine code is, byte for byte, what its source had been compiled to.
+        same_code: whether every kernel's code, as the assembler gets it, is what its source had been compiled to.
 
     Raises:
         NoTape: the tape names what PyTorch does not have, or its IR does not compile.
@@ -299,7 +306,7 @@ class Replay:
             raise NoTape(
                 f"kernel {entry['name']} does not compile from its IR: {type(error).__name__}: {error}"[:300]
             ) from None
-        self.same_code &= hashlib.sha256(compiled.asm.get("cubin") or b"").hexdigest() == entry["code"]
+        self.same_code &= code_of(compiled) == entry["code"]
         own = [t.replace("fp", "f") for t in compiled.src.signature.values()]
         launched = [t.replace("fp", "f") for t in signature.values()]
         # A descriptor is one argument where it is launched, and several in the IR.
