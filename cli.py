@@ -15,12 +15,24 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__
+from . import __version__, cli_ways
+from .cli_common import (
+    BAD_INPUT,
+    BUG,
+    CODES,
+    GOOD,
+    INTERRUPTED,
+    NO,
+    OpsOption,
+    bad_usage,
+    examples,
+    operators,
+    require_file,
+    stem,
+)
 
 if TYPE_CHECKING:
-    from .ir import Graph, OpSet, UsageError
-
-GOOD, NO, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 3, 130
+    from .ir import Graph, OpSet
 
 
 class Precision(StrEnum):
@@ -38,22 +50,17 @@ class Device(StrEnum):
     cuda = "cuda"
 
 
-def _examples(*lines: str) -> str:
-    """Return an epilog; blank lines keep the help renderer from joining the examples."""
-    return "\n\n".join(("[bold]Examples[/bold]", *lines))
-
-
-_CODES = "[dim]Exit codes: 0 good, 1 the answer is no, 2 bad usage or input, 3 a bug of DRT, 130 interrupted.[/dim]"
-
 app = typer.Typer(
     name="drt",
     help="Compile PyTorch programs to fast, verified Triton kernels.",
-    epilog=_examples(
+    epilog=examples(
         "drt compile model.py -o fast.py",
         "drt verify model.py fast.py",
+        "drt import model.py -o model.ir",
+        "drt lower model.ir --to torch",
         "drt ir print model.py",
         "drt ops show softmax",
-        _CODES,
+        CODES,
     ),
     rich_markup_mode="rich",
     add_completion=False,
@@ -65,10 +72,6 @@ ops_app = typer.Typer(help="Look at operator definitions.", rich_markup_mode="ri
 app.add_typer(ir_app, name="ir")
 app.add_typer(ops_app, name="ops")
 
-OpsOption = Annotated[
-    list[Path] | None,
-    typer.Option("--ops", metavar="FILE.drt", help="Operator definitions to add to the built-in ones; repeatable."),
-]
 PrecisionOption = Annotated[
     Precision,
     typer.Option(help="Arithmetic of float32 products: IEEE float32, or TF32 inputs allowed."),
@@ -80,7 +83,7 @@ SizeOption = Annotated[
     list[str] | None, typer.Option("--size", metavar="NAME=N", help="The value of a symbolic size; repeatable.")
 ]
 ProgramArgument = Annotated[
-    str, typer.Argument(metavar="FILE", help="A program (.drt text), or a model as `drt compile` takes it.")
+    str, typer.Argument(metavar="X", help="A program (.ir text), or anything else that `drt import` takes.")
 ]
 
 
@@ -93,15 +96,17 @@ def _root(
         print(f"drt {__version__}")
         raise typer.Exit()
     if context.invoked_subcommand is None:
-        raise _bad_usage("no command given, expected one of compile, verify, ir, ops, synth; see drt --help")
+        raise bad_usage(
+            "no command given, expected one of compile, verify, import, lower, ir, ops, synth; see drt --help"
+        )
 
 
 @app.command(
-    epilog=_examples(
+    epilog=examples(
         "drt compile examples/gemm_gelu_softmax.py -o build/demo.py",
         "drt compile mypackage.models:make_block --precision tf32 --budget 300",
         "drt compile model.py --ops my_ops.drt --report report.json --strict",
-        _CODES,
+        CODES,
     )
 )
 def compile(
@@ -135,9 +140,9 @@ def compile(
     The file needs torch and triton only; its `ModelNew` takes the same arguments and the same state_dict as the original.
     Every kernel in it passed the judge; what has no good kernel stays in PyTorch, with the reason in the table.
     """
-    target = output if output is not None else Path(f"{_stem(model)}_drt.py")
+    target = output if output is not None else Path(f"{stem(model)}_drt.py")
     for file in ops or ():
-        _require_file(file)
+        require_file(file)
 
     from . import cli_view
     from .pipeline import compile_model, require_writable
@@ -162,7 +167,7 @@ def compile(
 
 
 @app.command(
-    epilog=_examples("drt verify model.py fast.py", "drt verify model.py fast.py --precision tf32 --json", _CODES)
+    epilog=examples("drt verify model.py fast.py", "drt verify model.py fast.py --precision tf32 --json", CODES)
 )
 def verify(
     reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="FILE.py with `class Model`.")],
@@ -177,7 +182,7 @@ def verify(
     The verdict names the first gate that failed, and the evidence of each.
     """
     for path in (reference, candidate):
-        _require_file(path)
+        require_file(path)
 
     from . import cli_view
     from .backend.verify import verify_files
@@ -187,8 +192,11 @@ def verify(
     return GOOD if verdict.passed else NO
 
 
+cli_ways.register(app)
+
+
 @ir_app.command(
-    "print", epilog=_examples("drt ir print model.py", "drt ir print model.py --expand", "drt ir print block.drt")
+    "print", epilog=examples("drt ir print model.py", "drt ir print model.py --expand", "drt ir print block.drt")
 )
 def ir_print(
     file: ProgramArgument,
@@ -202,7 +210,7 @@ def ir_print(
     print(print_graph(expand_graph(graph, known) if expand else graph), end="")
 
 
-@ir_app.command("check", epilog=_examples("drt ir check block.drt"))
+@ir_app.command("check", epilog=examples("drt ir check block.drt"))
 def ir_check(file: ProgramArgument, ops: OpsOption = None) -> None:
     """Check a program: names, operators, types and every constraint."""
     graph, _, _ = _read_program(file, ops)
@@ -210,7 +218,7 @@ def ir_check(file: ProgramArgument, ops: OpsOption = None) -> None:
 
 
 @ir_app.command(
-    "run", epilog=_examples("drt ir run block.drt --seed 3 --size B=8", "drt ir run block.drt --inputs values.pt")
+    "run", epilog=examples("drt ir run block.drt --seed 3 --size B=8", "drt ir run block.drt --inputs values.pt")
 )
 def ir_run(
     file: ProgramArgument,
@@ -233,7 +241,7 @@ def ir_run(
     cli_view.show_summaries(program.run(graph, values, known))
 
 
-@ops_app.command("list", epilog=_examples("drt ops list", "drt ops list norm", "drt ops list --ops my_ops.drt"))
+@ops_app.command("list", epilog=examples("drt ops list", "drt ops list norm", "drt ops list --ops my_ops.drt"))
 def ops_list(
     pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Show operators whose name contains this.")] = "",
     ops: OpsOption = None,
@@ -241,11 +249,11 @@ def ops_list(
     """List the operators, one line each."""
     from . import cli_view
 
-    known = _operators(ops)
-    cli_view.show_operators([op for name, op in sorted(known.items()) if pattern in name])
+    known = operators(ops)
+    cli_view.showoperators([op for name, op in sorted(known.items()) if pattern in name])
 
 
-@ops_app.command("show", epilog=_examples("drt ops show softmax", "drt ops show squared_relu_gate --ops my_ops.drt"))
+@ops_app.command("show", epilog=examples("drt ops show softmax", "drt ops show squared_relu_gate --ops my_ops.drt"))
 def ops_show(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The operator.")],
     ops: OpsOption = None,
@@ -255,11 +263,11 @@ def ops_show(
 
     from .ir import print_op
 
-    known = _operators(ops)
+    known = operators(ops)
     if name not in known:
         near = get_close_matches(name, known, n=3)
         hint = f"; near: {', '.join(near)}" if near else ""
-        raise _bad_usage(f"no such operator, expected one that `drt ops list` names{hint}", subject=name)
+        raise bad_usage(f"no such operator, expected one that `drt ops list` names{hint}", subject=name)
     print(print_op(known[name]), end="")
 
 
@@ -271,11 +279,11 @@ app.add_typer(synth_app, name="synth")
 
 @synth_app.callback(
     invoke_without_command=True,
-    epilog=_examples(
+    epilog=examples(
         "drt synth --level 3 -n 10000 -o out.parquet",
         "drt synth --level 5 -n 100 --profile bench --format py -o programs",
         "drt synth stats out.parquet",
-        _CODES,
+        CODES,
     ),
 )
 def synth(
@@ -319,7 +327,7 @@ def synth(
     from .synth import generate, make_spec
 
     if output is None:
-        raise _bad_usage("no output given, expected -o PATH")
+        raise bad_usage("no output given, expected -o PATH")
     by_name = {".parquet": "parquet", ".jsonl": "jsonl"}
     spec = make_spec(
         level, profile=profile, dtypes=dtypes, ops=tuple(use or ()), without=tuple(without or ()), outputs=outputs,
@@ -339,63 +347,24 @@ def _bar(rows: Iterable[Any], total: int) -> Iterable[Any]:
     return track(rows, "programs", total=total, console=Console(stderr=True), transient=True)
 
 
-@synth_app.command("stats", epilog=_examples("drt synth stats out.parquet"))
+@synth_app.command("stats", epilog=examples("drt synth stats out.parquet"))
 def synth_stats(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet or .jsonl.")],
 ) -> None:
     """Print statistics of a data set: frequencies, edges, sizes."""
     from .synth import statistics
 
-    _require_file(file)
+    require_file(file)
     statistics(file)
 
 
-def _bad_usage(message: str, subject: str = "") -> UsageError:
-    # Imported here: the IR is the slowest part of start-up, and help does without it.
-    from .ir import UsageError
-
-    return UsageError(message, subject=subject)
-
-
-def _operators(files: Sequence[Path] | None) -> OpSet:
-    from .ir import builtin_ops, load_ops
-
-    for path in files or ():
-        _require_file(path)
-    return load_ops(*files) if files else builtin_ops()
-
-
 def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet, dict[str, Any]]:
-    """Return the checked graph of a ``.drt`` file or of a model, the operators that it may use, and the model's tensors."""
-    from .ir import parse_graph, verify_graph
+    """Return the checked graph of whatever ``file`` names, the operators that it may use, and the tensors that it has."""
+    from .ways import read_graph
 
-    if file.endswith(".drt"):
-        _require_file(Path(file))
-        known = _operators(ops)
-        try:
-            text = Path(file).read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise _bad_usage(f"is not text ({error.reason}), expected a program in UTF-8", subject=file) from None
-        graph, state = parse_graph(text, file=file, ops=known), {}
-    else:
-        known = _operators(ops)
-        from .frontend import import_module, load_model
-
-        model = load_model(file)
-        imported = import_module(model.module, model.example_inputs, example_kwargs=model.example_kwargs, ops=known)
-        graph, state = imported.graph, dict(imported.state)
-    verify_graph(graph, known)
+    known = operators(ops)
+    graph, state = read_graph(file, known)
     return graph, known, state
-
-
-def _stem(model: str) -> str:
-    return Path(model).stem if model.endswith(".py") else model.rpartition(":")[2] or model
-
-
-def _require_file(path: Path) -> None:
-    if not path.is_file():
-        what = "is a directory" if path.is_dir() else "no such file"
-        raise _bad_usage(f"{what}, expected a readable file", subject=str(path))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,9 +17,12 @@ from rich.table import Table
 from .report import CompileReport, FragmentRow, Progress
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from .backend.verify import Verdict
     from .ir import OpDef
     from .program import Summary
+    from .ways import ImportSummary
 
 #: Width of tables that do not go to a terminal, columns.
 PLAIN_WIDTH = 132
@@ -154,6 +157,41 @@ def show_operators(operators: Sequence[OpDef]) -> None:
     for op in operators:
         table.add_row(op.name, escape(op.doc))
     _console().print(table)
+
+
+def format_count(value: object, unit: str = "") -> str:
+    """Return a count with a prefix that keeps three digits; a symbolic one stays as it is.
+
+    >>> [format_count(v, "FLOPs") for v in (999, 12345, 3.2e9, "2*B")]
+    ['999 FLOPs', '12.3 kFLOPs', '3.2 GFLOPs', '2*B FLOPs']
+    """
+    if not isinstance(value, (int, float)):
+        return f"{value} {unit}".strip()
+    for scale, prefix in ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if value >= scale:
+            return f"{value / scale:.3g} {prefix}{unit}".strip()
+    return f"{value:g} {unit}".strip()
+
+
+def show_import(summary: ImportSummary, path: Path) -> None:
+    """Print what was imported: the operators, what no operator says, and the size of the whole."""
+    console = _console()
+    graph = summary.graph
+    operators = ", ".join(f"{name} {n}" if n > 1 else name for name, n in summary.operators.items())
+    console.print(f"operators: {operators or 'none'}", highlight=False, markup=False)
+    for target, n, reason in summary.opaque:
+        count = f" ({n} nodes)" if n > 1 else ""
+        console.print(f"opaque: {target}{count}: {reason}", highlight=False, markup=False, soft_wrap=True)
+    if graph.symbols:
+        ranges = ", ".join(f"{s.name} in {s.lo}..{s.hi}" for s in graph.symbols)
+        console.print(f"symbols: {ranges}", highlight=False, markup=False)
+    state = f"{format_count(summary.n_parameters)} parameters ({format_count(summary.parameter_bytes, 'B')})"
+    work = ""
+    if summary.flops is not None:
+        work = f", {format_count(summary.flops, 'FLOPs')}, {format_count(summary.bytes, 'B')} moved at least"
+    console.print(f"{state}{work}", highlight=False, markup=False, soft_wrap=True)
+    nodes = f"{len(graph.nodes)} nodes: {summary.n_known} known, {summary.n_opaque} opaque"
+    console.print(f"{path}: {graph.name}: {nodes}", highlight=False, markup=False, soft_wrap=True)
 
 
 def show_summaries(summaries: Iterable[Summary]) -> None:

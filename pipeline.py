@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import torch
 
 from .backend.assemble import Step, assemble
 from .backend.candidate import H100, Target
+from .files import finished_file, require_writable
 from .frontend import Imported, LoadedModel, import_module, load_model
 from .host import host_of, in_process_host
 from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
@@ -304,36 +304,6 @@ def _notes(rows: Sequence[FragmentRow], options: CompileOptions) -> list[str]:
         what = f"{row.writer}, {row.variant}" if row.variant else row.writer
         notes.append(f"  {row.operators}: {what}{f' ({row.reason})' if row.reason else ''}")
     return notes
-
-
-def require_writable(path: Path) -> None:
-    """Raise UsageError unless a file can be made at ``path``; leaves nothing behind."""
-    if path.is_dir():
-        raise UsageError("is a folder, expected a file name", place=str(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        os.unlink(name)
-    except OSError as error:
-        raise UsageError(f"cannot be written: {error.strerror or error}", place=str(path)) from None
-
-
-@contextmanager
-def finished_file(path: Path, text: str) -> Iterator[Path]:
-    """Yield a draft that holds ``text``, and move it to ``path`` at the end; on an exception nothing is left of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=".py")
-    try:
-        with os.fdopen(handle, "w") as file:
-            file.write(text)
-        umask = os.umask(0)
-        os.umask(umask)
-        os.chmod(name, 0o666 & ~umask)
-        yield Path(name)
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
 
 
 __all__ = ["Compiled", "build", "compile", "compile_model", "pick_device", "require_writable"]

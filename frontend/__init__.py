@@ -13,7 +13,6 @@ from .load import load_model as load_model
 from .saved import import_exported as import_exported
 from .saved import load_saved as load_saved
 from .saved import saved_model as saved_model
-from .sources import TEXT_SUFFIXES as TEXT_SUFFIXES
 from .sources import from_text as from_text
 from .sources import import_loaded as import_loaded
 from .sources import import_program as import_program

@@ -11,15 +11,12 @@ from typing import Any
 import attrs
 import torch.utils._pytree as pytree
 
-from ..ir import OPAQUE, Graph, OpSet, UsageError, builtin_ops, parse_graph, verify_graph
+from ..ir import OPAQUE, PROGRAM_SUFFIXES, Graph, OpSet, UsageError, builtin_ops, parse_graph, verify_graph
 from .calling import InSpec, OutSpec
 from .export import DEFAULT_RANGE, Imported, import_module
 from .importer import Unknown
 from .load import LoadedModel, load_model
 from .saved import SUFFIX, import_exported, load_saved
-
-#: What the name of a program in text form ends with.
-TEXT_SUFFIXES = (".ir", ".drt")
 
 #: ``x:0=B`` and ``x:0=B:1..64``: argument, axis, name, range.
 _DYNAMIC = re.compile(r"([A-Za-z_]\w*):(\d+)=([A-Za-z_]\w*)(?::(\d+)\.\.(\d+))?")
@@ -52,7 +49,7 @@ def import_program(
     """
     ops = builtin_ops() if ops is None else ops
     text = os.fspath(spec)
-    if text.endswith(TEXT_SUFFIXES):
+    if text.endswith(PROGRAM_SUFFIXES):
         _refuse(text, _FIXED["text"], dynamic, training)
         return from_text(_read(text), text, ops, name)
     if text.endswith(SUFFIX):
@@ -154,4 +151,4 @@ def _identifier(text: str) -> str:
     return name if name[:1].isalpha() or name[:1] == "_" else f"program_{name}"
 
 
-__all__ = ["TEXT_SUFFIXES", "from_text", "import_loaded", "import_program", "parse_dynamic", "unknown_of"]
+__all__ = ["from_text", "import_loaded", "import_program", "parse_dynamic", "unknown_of"]

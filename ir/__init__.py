@@ -55,6 +55,7 @@ from .size import Size as Size
 from .size import SizeLike as SizeLike
 from .size import Symbol as Symbol
 from .size import symbol as symbol
+from .text import PROGRAM_SUFFIXES as PROGRAM_SUFFIXES
 from .text import parse_graph as parse_graph
 from .text import print_graph as print_graph
 from .typesys import DTYPES as DTYPES

@@ -16,6 +16,8 @@ from .syntax import Builder, Token, inline, parse, unquote
 from .typesys import DTYPES, TensorType
 
 FORMAT_VERSION = 1
+#: What the name of a file with a program's text ends with.
+PROGRAM_SUFFIXES = (".ir", ".drt")
 _WORDS: dict[str, Any] = {
     "True": True, "False": False, "None": None, "inf": float("inf"), "nan": float("nan"),
 }  # fmt: skip

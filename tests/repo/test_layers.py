@@ -38,6 +38,7 @@ OUTSIDE = {
     "rich": {""},
     "httpx": {"backend/translate"},
     "pyarrow": {"rl", "synth"},
+    "safetensors": {""},
     "ortools": {"synth"},
     "sympy": {"frontend"},
 }
