@@ -29,6 +29,9 @@ EXACT_FAMILIES = ("integers", "wide_integers")
 #: Infinities and NaN: differences are reported, not judged.
 ADVISORY_FAMILIES = ("special",)
 
+#: Relative differences that float64 itself makes in small programs.
+DOUBLE_NOISE = 1e-9
+
 #: How an input is mapped into the domain of the functions that it feeds.
 DOMAINS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "real": lambda t: t,

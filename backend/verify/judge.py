@@ -17,6 +17,7 @@ from ..oracle import Oracle
 from ..sandbox import Frame, Reply, interpreter_sandbox
 from ..to_torch import to_callable
 from . import families, reading, shrink
+from .algebra import RingJudge, RingOutcome, ring_trials
 from .policy import check_source
 from .tolerance import Comparison, Reassociated, compare
 from .verdict import Docket, Verdict
@@ -115,6 +116,7 @@ class FragmentJudge:
         self._domains: dict[str, str] | None = None
         self._truths: dict[int, Truth | None] = {}
         self.trials = self._plan()
+        self._ring: RingJudge | None = None
         if any(n.op == OPAQUE for n in fragment.nodes):
             self.trials = [t for t in self.trials if self._is_defined(t)]
             if not self.trials:
@@ -165,6 +167,14 @@ class FragmentJudge:
         plan += [(0, f) for f in families.ADVISORY_FAMILIES]
         return [Trial(k, f, self._draw(k, f, salt)) for salt, (k, f) in enumerate(plan)]
 
+    @property
+    def ring(self) -> RingJudge:
+        """The judge of runs on ring elements."""
+        if self._ring is None:
+            domains = self._domains or {}
+            self._ring = RingJudge(ring_trials(self.instances, self.ops, domains, self.seed), self.ops, self.seed)
+        return self._ring
+
     def truth(self, index: int) -> Truth | None:
         """Return the truth of a trial, computed once; None where the trial says nothing."""
         if index not in self._truths:
@@ -209,13 +219,23 @@ class FragmentJudge:
         header = worker_job(candidate.source, candidate.entry, names, given, budget_s)
         for run, trial in zip(header["runs"], self.trials, strict=True):
             run["shapes"] = trial.instance
-        return Frame({**header, "real": real}, tensors)
+        ring, elements = self.ring.request()
+        return Frame({**header, "real": real, "ring": ring}, tensors | elements)
+
+    def _judge_exactly(self, reply: Reply, docket: Docket) -> RingOutcome:
+        """Compare the runs on ring elements; a difference that may be one of rounding is a flag."""
+        with one_thread():
+            exact = self.ring.judge(reply.named("ring"))
+        if exact.outcome == "inconclusive" and exact.evidence["deviation"] > families.DOUBLE_NOISE:
+            docket.flags.append(f"in exact arithmetic {exact.message}")
+        return exact
 
     def judge_values(self, reply: Reply, docket: Docket) -> None:
         """Judge the gate meaning from the outputs that came back."""
         started = time.perf_counter()
         used: dict[str, dict[str, float]] = {}
         judged = 0
+        exact = self._judge_exactly(reply, docket)
         for key, frame in reading.runs_of(reply).items():
             if frame.header["observed"]["error"]:
                 continue
@@ -245,14 +265,22 @@ class FragmentJudge:
                         "nonfinite": "nonfinite",
                         "exact": "inexact",
                     }
+                    cause = exact.evidence.get("cause", "")
+                    message = f"{found.mismatch.text} (inputs {where})" + (
+                        f"; in exact arithmetic: {cause}" if cause else ""
+                    )
                     docket.add_failure(
-                        "meaning", label[found.mismatch.kind], f"{found.mismatch.text} (inputs {where})",
-                        (time.perf_counter() - started) * 1e3, used=used, **_evidence(found),
+                        "meaning", label[found.mismatch.kind], message, (time.perf_counter() - started) * 1e3, used=used,
+                        algebra=exact.to_evidence(), **_evidence(found),
                     )  # fmt: skip
                     return
         elapsed = (time.perf_counter() - started) * 1e3
-        if judged:
-            docket.add_pass("meaning", elapsed, used=used, comparisons=judged)
+        if exact.outcome == "differs":
+            docket.add_failure(
+                "meaning", "other_function", exact.message, elapsed, used=used, algebra=exact.to_evidence()
+            )
+        elif judged:
+            docket.add_pass("meaning", elapsed, used=used, comparisons=judged, algebra=exact.to_evidence())
         else:
             memory = docket.reports.get("memory")
             reason = memory.reason if memory is not None and memory.skipped else "no run gave values to compare"
@@ -381,6 +409,9 @@ def verify_candidate(
             if pending.done() and pending.result().status != "ok":
                 break
             judge.truth(index)
+        for index in range(len(judge.ring.trials)):
+            with one_thread():
+                judge.ring.reading(index)
         _read_fragment(judge, pending.result(), docket, mixed)
     if compiling is not None:
         from .compiling import read_compile

@@ -174,7 +174,10 @@ def read_observations(
     if findings:
         more = f"; {len(findings) - 1} more finding(s)" if len(findings) > 1 else ""
         docket.add_failure("memory", first_kind, findings[0] + more, memory_ms, findings=findings[:20])
-    if reply.status != "ok":
+    in_ring = bool(reply.named("stage")) and reply.named("stage")[-1].header["name"] == "ring"
+    if reply.status != "ok" and in_ring:
+        docket.flags.append(f"the run on ring elements ended early: {reply.detail}")
+    elif reply.status != "ok":
         label = {"timeout": "timeout", "signal": "crash", "exit": "exit", "lost": "lost"}[reply.status]
         stage = last_stage(reply)
         gate = "memory" if stage == "running the kernels" else "trace"

@@ -23,6 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .. import sandbox
 from . import interpreter, memory
+from .algebra.runs import ring_runs
 from .launches import AtenRecorder, Event, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
 from .loading import describe, error_text, load_source
 
@@ -160,14 +161,20 @@ def _judge_runs(
     budget_s: float,
     before_run: Callable[[], None] = lambda: None,
     after_run: Callable[[], dict[str, torch.Tensor]] = dict,
-) -> None:
-    """Run what was asked for, in order, until the budget is used; send one frame per run."""
+) -> dict[int, float] | None:
+    """Run what was asked for, in order, until the budget is used; send one frame per run.
+
+    Returns:
+        The time of a run in milliseconds, by group of shapes; None where a run failed.
+    """
     started = time.monotonic()
+    taken: dict[int, float] = {}
+    failed = False
     pool: dict[int, list[Any]] = {}
     for index, run in enumerate(runs):
         if index >= ENOUGH_RUNS and time.monotonic() - started > budget_s:
             channel.send("stopped", done=index)
-            return
+            return taken
         channel.send("stage", name="run", index=index)
         fresh = arguments(index)
         group = int(run["shapes"])
@@ -185,8 +192,11 @@ def _judge_runs(
         tensors = {f"out.{i}": o for i, o in enumerate(outputs) if isinstance(o, torch.Tensor)}
         tensors.update({f"state.{n}": t for n, t in after_run().items()})
         channel.send("run", tensors, index=index, observed=observed)
+        if observed["error"] or observed["findings"]:
+            failed = True
         if observed["error"]:
-            return
+            return None
+        taken.setdefault(group, observed["time_ms"])
         n_configs = observed["n_configs"]
         if index == 0 and n_configs > 1:
             for config in range(1, min(n_configs, 24)):
@@ -198,7 +208,7 @@ def _judge_runs(
                 tensors = {f"out.{i}": o for i, o in enumerate(other["outputs"]) if isinstance(o, torch.Tensor)}
                 channel.send("run", tensors, index=index, config=config, observed=other["observed"])
                 if other["observed"]["error"]:
-                    return
+                    return None
         if observed["undefined_lanes"] and not run.get("repeat_done") and index < 2:
             sides = []
             for fill in (3e38, -3e38):
@@ -206,6 +216,8 @@ def _judge_runs(
                 sides.append(runner.run(fresh, names, fill=fill, config=int(run.get("config", 0)))["outputs"])
             if not _same(sides[0], sides[1]):
                 channel.send("undefined", index=index)
+                failed = True
+    return None if failed else taken
 
 
 def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
@@ -237,7 +249,9 @@ def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             out.append(dense)
         return out
 
-    _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+    taken = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+    if h.get("ring") and taken is not None:
+        ring_runs(entry, request, channel, taken)
 
 
 def _unpickled(frame: sandbox.Frame, name: str) -> Any:
