@@ -28,6 +28,9 @@ MODULES = (
     "jax.scipy.special",
 )
 
+#: Functions of :mod:`drt.backend.jax_functions`, for what JAX has under no name; clauses call them ``drt.pad``.
+JAX_FUNCTIONS = frozenset({"pad", "max_pool", "sum_pool", "avg_pool", "conv_transpose"})
+
 
 def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
@@ -94,6 +97,8 @@ def is_allowed(name: str) -> bool:
         return last in TORCH_FUNCTIONS
     if module == "torch.Tensor":
         return last in TENSOR_METHODS
+    if module == "drt":
+        return last in JAX_FUNCTIONS
     return module in MODULES
 
 
@@ -107,9 +112,11 @@ def resolve(name: str) -> Any:
         raise UsageError("not among the functions that a lowering clause may call", subject=name)
     module, _, last = name.rpartition(".")
     try:
+        if module == "drt":
+            return importlib.import_module(".jax_functions", __package__).FUNCTIONS[last]
         owner = importlib.import_module("torch").Tensor if module == "torch.Tensor" else importlib.import_module(module)
     except ImportError as error:
-        root = module.split(".")[0]
+        root = "jax" if module == "drt" else module.split(".")[0]
         raise UsageError(f"{root} is not installed; install the extra drt[{root}]", subject=name) from error
     found = getattr(owner, last, None)
     if not callable(found) or isinstance(found, type):
