@@ -161,6 +161,9 @@ _EXACT_OPS = frozenset(
 )
 _CONTRACTIONS = ("matmul", "linear", "addmm", "addmv", "baddbmm", "conv", "mv", "vm", "dot", "sum", "mean", "cumsum")
 
+#: Sums of terms that are never negative: no partial sum is larger than the result.
+_POSITIVE_SUMS = ("mse_loss", "l1_loss")
+
 
 def may_be_exact(graph: Graph, ops: OpSet) -> bool:
     """Return whether the graph consists of operators that are exact on small integers."""
@@ -168,24 +171,34 @@ def may_be_exact(graph: Graph, ops: OpSet) -> bool:
 
 
 def is_exact(graph: Graph, ops: OpSet, oracle: Any, inputs: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether every value on these inputs is exact in its dtype and in any order of float32 summation."""
+    """Return whether every value on these inputs is exact in its dtype and in any order of float32 summation.
+
+    An output of fewer bits than float32 may be inexact in its dtype: it is then rounded once, and equality still holds.
+    """
     values = oracle.values(graph, inputs)
     outputs = {o for o in graph.outputs if isinstance(o, str)}
     for node in graph.nodes:
-        if node.op.startswith(_CONTRACTIONS):
+        if node.op.startswith((*_CONTRACTIONS, *_POSITIVE_SUMS, "avg_pool")):
             magnitudes = tuple(_absolute(o, values) for o in node.operands)
             types = tuple(graph.types[o] if isinstance(o, str) else o for o in node.operands)
-            bound = oracle.apply(ops[node.op], magnitudes, types, node.attributes)[0]
+            if node.op in _POSITIVE_SUMS:
+                bound = values[node.results[0]]
+            else:
+                bound = oracle.apply(ops[node.op], magnitudes, types, node.attributes)[0]
             n = 1
-            if node.op in ("mean",) or node.op.startswith("avg_pool"):
+            if node.op == "mean" or node.op.startswith("avg_pool") or node.attributes.get("reduction") == "mean":
                 n = max(1, int(graph.types[node.operands[0]].numel) // max(1, int(node.types[0].numel)))  # type: ignore
             if bound.numel() and float(bound.max()) * n >= 2**24:
                 return False
         for name, t in zip(node.results, node.types, strict=True):
             value = values[name]
-            if not value.is_floating_point() or (name in outputs and not graph.users[name]):
+            if not value.is_floating_point():
                 continue
-            if not torch.equal(value.to(DTYPES[t.dtype]).to(torch.float64), value):
+            # An output may be rounded, once: from the accumulator of 32 bits to a smaller dtype.
+            kept = DTYPES[t.dtype]
+            if name in outputs and not graph.users[name] and kept.itemsize < 4:
+                kept = torch.float32
+            if not torch.equal(value.to(kept).to(torch.float64), value):
                 return False
     return True
 

@@ -328,9 +328,13 @@ def _install_reductions() -> None:
             handles = part(handles, slice(None, None, -1))
         n, step = handles[0].data.shape[0], 1
         if self.combine_fn in sums and len(handles) == 1:
-            wide = widen(handles[0].data, handles[0].dtype)
-            total = np.cumsum(wide, 0, dtype=wide.dtype if wide.dtype.kind == "f" else None)
             dtype = handles[0].dtype.scalar
+            total = widen(handles[0].data, dtype)
+            while step < n and total.dtype.kind == "f":
+                total = np.concatenate([total[:step], total[step:] + total[:-step]])
+                step *= 2
+            if total.dtype.kind != "f":
+                total = np.cumsum(total, 0)
             data = narrow(total, dtype) if dtype.is_floating() else total.astype(stock._get_np_dtype(dtype))
             handles = [Handle(data, dtype)]
         else:

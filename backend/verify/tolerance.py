@@ -223,8 +223,9 @@ _DECOMPOSED = {
 class Reassociated(TorchDispatchMode):
     """Evaluates PyTorch calls as a tiled kernel on a device would: other orders of summation, other roundings.
 
-    Contractions and sums go over tiles of 32; normalisations and softmax are taken apart; the inputs and results of
-    elementary functions are moved by two units of roundoff, up or down.  With ``tf32``, the inputs of float32 contractions
+    Contractions and sums go over tiles of 32, and with every second seed over shuffled terms; running sums double their reach;
+    normalisations and softmax are taken apart; the inputs and results of elementary functions are moved by two units of
+    roundoff, up or down.  With ``tf32``, the inputs of float32 contractions
     lose the 13 bits that tensor cores do not read.
 
     Args:
@@ -237,12 +238,22 @@ class Reassociated(TorchDispatchMode):
         self.seed, self.tf32, self.reassociate = seed, tf32, reassociate
         self._generators: dict[torch.device, torch.Generator] = {}
 
-    def _noise(self, x: torch.Tensor, units: float) -> torch.Tensor:
-        generator = self._generators.get(x.device)
+    def _generator(self, device: torch.device) -> torch.Generator:
+        generator = self._generators.get(device)
         if generator is None:
-            generator = torch.Generator(x.device)
+            generator = torch.Generator(device)
             generator.manual_seed(self.seed)
-            self._generators[x.device] = generator
+            self._generators[device] = generator
+        return generator
+
+    def _order(self, n: int, device: torch.device) -> torch.Tensor | None:
+        """Return the order in which ``n`` terms are taken; None for the order in which they stand."""
+        if not self.reassociate or self.seed % 2 == 0 or n < 3:
+            return None
+        return torch.randperm(n, generator=self._generator(device), device=device)
+
+    def _noise(self, x: torch.Tensor, units: float) -> torch.Tensor:
+        generator = self._generator(x.device)
         delta = torch.randint(0, 2, x.shape, generator=generator, device=x.device, dtype=torch.float64) * 2 - 1
         moved = x.to(torch.float64) * (1 + units * unit_roundoff(x.dtype) * delta)
         return moved.to(x.dtype)
@@ -255,6 +266,9 @@ class Reassociated(TorchDispatchMode):
     def _product(self, f: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         a, b = self._input(a), self._input(b)
         k = a.shape[-1]
+        order = self._order(k, a.device) if a.dtype.is_floating_point else None
+        if order is not None:
+            a, b = a.index_select(-1, order), b.index_select(-2 if b.dim() > 1 else -1, order)
         if not self.reassociate or not a.dtype.is_floating_point or k <= _TILE:
             return f(a, b)
         wide = torch.float32 if a.dtype in (torch.float16, torch.bfloat16) else a.dtype
@@ -277,6 +291,9 @@ class Reassociated(TorchDispatchMode):
         rest = [d for d in range(x.dim()) if d not in dims]
         flat = x.to(wide).permute(*rest, *dims).reshape(*(x.shape[d] for d in rest), -1)
         n = flat.shape[-1]
+        order = self._order(n, x.device)
+        if order is not None:
+            flat = flat.index_select(-1, order)
         width = max(_TILE, int(n**0.5))
         pad = -n % width
         blocks = torch.nn.functional.pad(flat, (0, pad)).reshape(*flat.shape[:-1], -1, width)
@@ -288,6 +305,25 @@ class Reassociated(TorchDispatchMode):
             for d in sorted(dims):
                 out = out.unsqueeze(d)
         return out
+
+    def _running(self, x: torch.Tensor, axis: int, dtype: torch.dtype | None, product: bool) -> torch.Tensor:
+        """Return the running sums (products) along an axis: by doubling the reach, or tile after tile with what came before."""
+        out_type = dtype or x.dtype
+        total = x.to(_accumulator(x.to(out_type))).movedim(axis, 0)
+        n = total.shape[0]
+        tile = n if self.seed % 2 else _TILE
+        for start in range(0, n, max(tile, 1)):
+            part = total[start : start + tile]
+            reach = 1
+            while reach < len(part):
+                more = part[reach:] * part[:-reach] if product else part[reach:] + part[:-reach]
+                part = torch.cat([part[:reach], more])
+                reach *= 2
+            if start:
+                before = total[start - 1]
+                part = part * before if product else part + before
+            total = torch.cat([total[:start], part, total[start + tile :]])
+        return total.movedim(0, axis).to(out_type)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -310,6 +346,8 @@ class Reassociated(TorchDispatchMode):
             keepdim = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
             out = self._sum(args[0], dims, keepdim, kwargs.get("dtype"))
             return out if name == "sum" else out / max(1, args[0].numel() // max(1, out.numel()))
+        if name in ("cumsum", "cumprod") and args[0].is_floating_point() and args[0].dim():
+            return self._running(args[0], args[1], kwargs.get("dtype"), name == "cumprod")
         if name in _DECOMPOSED:
             rule = torch._decomp.decomposition_table.get(func)
             if rule is not None:
@@ -330,10 +368,20 @@ class Reassociated(TorchDispatchMode):
         x, w = self._input(args[0]), self._input(args[1])
         bias, rest, transposed, groups = args[2], args[3:], args[6], args[8]
         channels = x.shape[1]
-        if not self.reassociate or groups != 1 or channels <= 4 or transposed:
+        if not self.reassociate or (w.numel() <= 1 and channels <= 4):
             return func(x, w, *args[2:])
         wide = _accumulator(x)
         total: torch.Tensor | None = None
+        if groups != 1 or channels <= 4 or transposed:
+            # The products of each result in two parts, chosen at random among the taps.
+            chosen = torch.rand(w.shape[2:], generator=self._generator(w.device), device=w.device) < 0.5
+            first, second = (torch.where(c, w, torch.zeros_like(w)).to(wide) for c in (chosen, ~chosen))
+            total = func(x.to(wide), first, None, *rest) + func(x.to(wide), second, None, *rest)
+            channels = 0
+        else:
+            order = self._order(channels, x.device)
+            if order is not None:
+                x, w = x.index_select(1, order), w.index_select(1, order)
         step = max(4, -(-channels // 16))
         for i in range(0, channels, step):
             n = min(step, channels - i)

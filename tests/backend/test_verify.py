@@ -57,10 +57,10 @@ def test_a_gate_that_did_not_run_says_why() -> None:
 
 
 def test_what_the_interpreter_cannot_model_is_not_passed() -> None:
-    source = BIAS_GELU.source.replace("tl.erf(v * 0.7071067811865476)", "libdevice.cyl_bessel_i0(v)")
+    source = BIAS_GELU.source.replace("tl.erf(v * 0.7071067811865476)", "libdevice.rhypot(v, v)")
     verdict = _judge(BIAS_GELU, source)
     assert not verdict.passed and verdict.label == "not_judged"
-    assert "cyl_bessel_i0" in verdict.message
+    assert "rhypot" in verdict.message
 
 
 def test_unknown_precision_is_a_usage_error() -> None:
