@@ -25,6 +25,7 @@ from .complexes import parts_dtype, read_call
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
+from .widening import read_with_axis
 
 #: torch dtype -> IR dtype.
 DTYPE_NAMES: dict[torch.dtype, str] = {
@@ -146,6 +147,8 @@ class Importer:
             return None
         if isinstance(value, (torch.SymInt, int)) and not isinstance(value, bool):
             return self.table.size(value)
+        if isinstance(value, (torch.SymBool, bool)) and _only_checked(node):
+            return None  # a guard, which the graph says by itself
         if isinstance(value, (torch.SymFloat, torch.SymBool)):
             raise Unsupported(
                 f"the program computes the number {value} from a symbolic size, expected static sizes there"
@@ -232,7 +235,7 @@ class Importer:
         match, reason = match_call(self.call(target, *args, **kwargs), [None], {0}, self.ops)
         if match is None:
             raise Unsupported(f"{target}: {reason}")
-        result = self._append(match, [name or f"{self.stem}_{target.split('.')[1]}"])[0]
+        result = self.append(match, [name or f"{self.stem}_{target.split('.')[1]}"])[0]
         assert isinstance(result, Value)
         return result
 
@@ -270,14 +273,22 @@ class Importer:
                     reasons.append(reason)
                     call = done if done.target == call.target else call
         if match is not None:
-            return self._append(match, names)
+            return self.append(match, names)
+        wider = read_with_axis(self, call, expected, used, names)
+        if wider is not None:
+            return wider
         decomposed = self._decomposed(overload, call, expected, used, names)
         if isinstance(decomposed, list):
             return decomposed
         reason = "; ".join(dict.fromkeys(r for r in [*reasons, decomposed] if r))
         return self._opaque(overload, call, fakes, names, reason)
 
-    def _append(self, match: Match, names: list[str]) -> list[Result]:
+    def mark(self) -> Mark:
+        """Return the present state, to come back to if what follows does not help."""
+        return Mark(self)
+
+    def append(self, match: Match, names: list[str]) -> list[Result]:
+        """Add what a match says and return a value for each result of the ATen call; None for one without a meaning."""
         if match.op.name == "identity" and isinstance(match.operands[0], Value):
             return [match.operands[0] if r == 0 else None for r in match.results]
         if match.op.name == "cast" and isinstance(match.operands[0], Value):
@@ -328,7 +339,7 @@ class Importer:
         rule = self._rule(overload)
         if rule is None and not _is_composite(overload):
             return ""
-        before = _Mark(self)
+        before = Mark(self)
         try:
             traced = self._traced(overload, call, rule)
             nodes = [n for n in traced.graph.nodes if n.op == "call_function"]
@@ -340,7 +351,7 @@ class Importer:
             env = dict(zip([n for n in traced.graph.nodes if n.op == "placeholder"], values, strict=True))
             before.watch()
             returned = self.run(traced.graph, env, prefix=f"{self.stem}_", last=names[0])
-            if len(self.unknown) != before.n_unknown or self.unknown != before.unknown:
+            if self.unknown != before.unknown:
                 inner = next(t for t, c in self.unknown.items() if before.unknown.get(t) != c)
                 before.restore()
                 return f"its decomposition uses {inner}"
@@ -472,7 +483,7 @@ class Importer:
         raise Unsupported(f"an argument is a {type(value).__name__}, expected tensors and plain values")
 
 
-class _Mark:
+class Mark:
     """The importer's state before a decomposition, so that one that does not help leaves no trace."""
 
     def __init__(self, importer: Importer) -> None:
@@ -481,12 +492,11 @@ class _Mark:
         self.n_nodes, self.n_inputs, self.n_guards = len(b.nodes), len(b.inputs), len(b.guards)
         self.casts = dict(importer._casts)
         self.constants = dict(importer.constants)
-        self.n_unknown = len(importer.unknown)
         self.unknown = dict(importer.unknown)
 
     def watch(self) -> None:
         """Take note of the unknown targets so far."""
-        self.n_unknown, self.unknown = len(self.importer.unknown), dict(self.importer.unknown)
+        self.unknown = dict(self.importer.unknown)
 
     def restore(self) -> None:
         """Bring the importer back to the mark."""
@@ -559,6 +569,14 @@ def _lookup(argument: Any, env: Mapping[torch.fx.Node, Result]) -> Any:
     if isinstance(argument, dict):
         return {k: _lookup(v, env) for k, v in argument.items()}
     return argument
+
+
+def _only_checked(node: torch.fx.Node) -> bool:
+    """Return whether a truth value goes nowhere but into assertions."""
+    return all(
+        str(user.target) in CHECKS or (isinstance(user.meta.get("val"), (torch.SymBool, bool)) and _only_checked(user))
+        for user in node.users
+    )
 
 
 def _returned(graph: torch.fx.Graph) -> set[torch.fx.Node]:
