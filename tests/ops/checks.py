@@ -94,9 +94,11 @@ def _ranges(instance: Instance) -> dict[str, tuple[Any, Any]]:
 def random_operands(instance: Instance, rng: random.Random, positive: bool = False) -> tuple[Any, ...]:
     """Return values in the declared dtypes and in the ranges that the operator states.
 
-    Floats without a range are normal with deviation 1.5, or between 0 and 1 if ``positive``.
+    Floats without a range are normal, mostly with deviation 1.5 and sometimes with 5, which reaches what lies beyond the knees
+    of piecewise functions; or between 0 and 1 if ``positive``.
     """
     generator = torch.Generator().manual_seed(rng.randrange(2**31))
+    deviation = rng.choice((1.5, 1.5, 5.0))
     ranges = _ranges(instance)
 
     def make(t: Any, place: int, name: str) -> Any:
@@ -113,7 +115,7 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
             if math.isfinite(lo) and math.isfinite(hi):
                 v, positive_here = lo + (hi - lo) * u, False
             else:
-                v, positive_here = (v * 1.5).clamp(lo, hi), positive
+                v, positive_here = (v * deviation).clamp(lo, hi), positive
             return (u if positive_here else v).to(TORCH_DTYPES[t.dtype])
         low, high = (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
         if name in ranges:
@@ -168,7 +170,7 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Itera
     if "torch" not in op.calls or isinstance(op.body, Opaque):
         return
     meaning, clause = Oracle(ops), Oracle(ops, mode="torch")
-    for k in range(n):
+    for k in range(n + 2 * len(op.attributes)):  # each attribute is one more thing to get wrong
         instance = _light(op, ops, rng, k)
         operands = random_operands(instance, rng, positive=k % 2 == 0)
         graph = one_node_graph(instance, ops)
@@ -369,11 +371,11 @@ class Calls(torch.nn.Module):
         return tuple(out)
 
 
-def import_instance(op: OpDef, rng: random.Random) -> Instance:
+def import_instance(op: OpDef, rng: random.Random, turn: int = 0) -> Instance:
     """Return a call in f32 where that is allowed, and, if one is found, such that it changes something."""
     dtypes = {v: "f32" for v, allowed in op.dtypes.items() if "f32" in allowed}
     for _ in range(8):
-        instance = draw(op, rng, dtypes=dtypes)
+        instance = draw(op, rng, dtypes=dtypes, turn=turn)
         if [instance.infer().types[0]] != _leaf_types(instance.types) or not is_view(op, {op.name: op}):
             break
     return instance
@@ -420,10 +422,10 @@ def _flat(values: tuple[Any, ...]) -> list[Any]:
     return [x for v in values for x in (_flat(v) if isinstance(v, tuple) else [] if v is None else [v])]
 
 
-def check_import(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> Iterator[str]:
+def check_import(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> Iterator[str]:
     """Importing the ``torch`` clause gives the operator and its attributes back."""
     if "torch" in op.calls:
-        yield from import_problems([import_instance(op, rng) for _ in range(n)], ops, rng)[op.name]
+        yield from import_problems([import_instance(op, rng, k) for k in range(n)], ops, rng)[op.name]
 
 
 def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterator[str]:

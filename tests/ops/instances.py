@@ -251,8 +251,9 @@ def _integer(rng: random.Random, lo: Any, hi: Any, env: Mapping[str, Any]) -> in
     if lo is None:
         sizes = _sizes(env)
         return rng.choice(sizes) if sizes and rng.random() < 0.4 else rng.randint(-3, 4)
-    hi = min(hi, lo + 4) if rng.random() < 0.9 else min(hi, lo + 12)
-    return rng.randint(lo, max(lo, hi))
+    # Small steps leave room for the others: a window of two by two, two apart, still fits into a small picture.
+    reach = rng.choice((1, 1, 2, 4, 4, 12))
+    return rng.randint(lo, max(lo, min(hi, lo + reach)))
 
 
 def _sizes(env: Mapping[str, Any]) -> list[int]:
@@ -356,6 +357,12 @@ def _repair(op: OpDef, e: Expr, env: dict[str, Any], rng: random.Random) -> None
             value = _try(source, env)
             if value is None:
                 continue
+            if isinstance(target, Bin) and target.op == "%" and value == 0 and isinstance(target.a, Sym):
+                # A size that must be a multiple becomes one, rather than its factors ones.
+                target, factor = target.a, _try(target.b, env)
+                if not isinstance(factor, int) or factor < 1 or target.name not in free:
+                    continue
+                value = factor * rng.randint(1, max(1, 8 // factor))
             if isinstance(target, Sym) and target.name in free:
                 if isinstance(value, (int, tuple)) and type(value) is type(env[target.name]):
                     env[target.name] = value

@@ -38,7 +38,11 @@ def test_import_inverts_lowering(family: str) -> None:
     # One program per family: exporting a program takes much longer than a call in it.
     rng = random.Random(f"import {family}")
     instances = [
-        import_instance(op, rng) for op in OPS.values() if op.family == family for _ in range(2) if "torch" in op.calls
+        import_instance(op, rng, k)
+        for op in OPS.values()
+        if op.family == family
+        for k in range(2)
+        if "torch" in op.calls
     ]
     wrong = []
     for op, found in import_problems(instances, OPS, rng).items():
