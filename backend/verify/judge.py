@@ -117,6 +117,7 @@ class FragmentJudge:
         self._truths: dict[int, Truth | None] = {}
         self.trials = self._plan()
         self._ring: RingJudge | None = None
+        self._pinned = tuple(pinned)
         if any(n.op == OPAQUE for n in fragment.nodes):
             self.trials = [t for t in self.trials if self._is_defined(t)]
             if not self.trials:
@@ -171,8 +172,11 @@ class FragmentJudge:
     def ring(self) -> RingJudge:
         """The judge of runs on ring elements."""
         if self._ring is None:
-            domains = self._domains or {}
-            self._ring = RingJudge(ring_trials(self.instances, self.ops, domains, self.seed), self.ops, self.seed)
+            small = self.instances[:1]
+            if small[0].name != "real":
+                deep = shrink.deep_instance(self.fragment, self.ops, self._pinned)
+                small += [deep] if deep is not None and deep.graph.inputs != small[0].graph.inputs else []
+            self._ring = RingJudge(ring_trials(small, self.ops, self._domains or {}, self.seed), self.ops, self.seed)
         return self._ring
 
     def truth(self, index: int) -> Truth | None:

@@ -119,6 +119,24 @@ _ODD_ELEMENTS = 24_000
 _WIDE = (129, 65, 33)
 
 
+def deep_instance(graph: Graph, ops: OpSet | None = None, pinned: Iterable[Place] = ()) -> Instance | None:
+    """Return the graph with long last axes and tiny others: few rows, each of which takes several steps of a loop.
+
+    Args:
+        graph, ops, pinned: as for :func:`instances`.
+    """
+    ops = builtin_ops() if ops is None else ops
+    try:
+        static = bind(graph, None, ops)
+        shrinker = Shrinker(static, ops, pinned)
+    except (Unsupported, VerifyError):
+        return None
+    last = {shrinker.sizes.root((i.name, i.type.rank - 1)) for i in static.inputs if i.type.rank > 1}
+    free = shrinker.free()
+    built = shrinker.build({p: min(v, _WIDE[0] if p in last else 2 + k % 2) for k, (p, v) in enumerate(free)})
+    return None if built is None or largest(built) > _ODD_ELEMENTS else Instance("deep", built)
+
+
 def instances(
     graph: Graph,
     ops: OpSet | None = None,

@@ -23,7 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from .. import sandbox
 from . import interpreter, memory
-from .algebra.runs import ring_runs
+from .algebra.runs import ring_runs, warm_up
 from .launches import AtenRecorder, Event, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
 from .loading import describe, error_text, load_source
 
@@ -161,20 +161,19 @@ def _judge_runs(
     budget_s: float,
     before_run: Callable[[], None] = lambda: None,
     after_run: Callable[[], dict[str, torch.Tensor]] = dict,
-) -> dict[int, float] | None:
+) -> bool:
     """Run what was asked for, in order, until the budget is used; send one frame per run.
 
     Returns:
-        The time of a run in milliseconds, by group of shapes; None where a run failed.
+        Whether nothing was found against the candidate.
     """
     started = time.monotonic()
-    taken: dict[int, float] = {}
-    failed = False
+    well = True
     pool: dict[int, list[Any]] = {}
     for index, run in enumerate(runs):
         if index >= ENOUGH_RUNS and time.monotonic() - started > budget_s:
             channel.send("stopped", done=index)
-            return taken
+            return well
         channel.send("stage", name="run", index=index)
         fresh = arguments(index)
         group = int(run["shapes"])
@@ -192,11 +191,9 @@ def _judge_runs(
         tensors = {f"out.{i}": o for i, o in enumerate(outputs) if isinstance(o, torch.Tensor)}
         tensors.update({f"state.{n}": t for n, t in after_run().items()})
         channel.send("run", tensors, index=index, observed=observed)
-        if observed["error"] or observed["findings"]:
-            failed = True
         if observed["error"]:
-            return None
-        taken.setdefault(group, observed["time_ms"])
+            return False
+        well = well and not observed["findings"]
         n_configs = observed["n_configs"]
         if index == 0 and n_configs > 1:
             for config in range(1, min(n_configs, 24)):
@@ -208,7 +205,7 @@ def _judge_runs(
                 tensors = {f"out.{i}": o for i, o in enumerate(other["outputs"]) if isinstance(o, torch.Tensor)}
                 channel.send("run", tensors, index=index, config=config, observed=other["observed"])
                 if other["observed"]["error"]:
-                    return None
+                    return False
         if observed["undefined_lanes"] and not run.get("repeat_done") and index < 2:
             sides = []
             for fill in (3e38, -3e38):
@@ -216,8 +213,8 @@ def _judge_runs(
                 sides.append(runner.run(fresh, names, fill=fill, config=int(run.get("config", 0)))["outputs"])
             if not _same(sides[0], sides[1]):
                 channel.send("undefined", index=index)
-                failed = True
-    return None if failed else taken
+                well = False
+    return well
 
 
 def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
@@ -249,9 +246,9 @@ def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             out.append(dense)
         return out
 
-    taken = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
-    if h.get("ring") and taken is not None:
-        ring_runs(entry, request, channel, taken)
+    went_well = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+    if h.get("ring") and went_well:
+        ring_runs(entry, request, channel)
 
 
 def _unpickled(frame: sandbox.Frame, name: str) -> Any:
@@ -345,6 +342,7 @@ def _warm_up() -> None:
         trace_fake(module.warm, [{**shape, "dtype": "f32"}, {**shape, "dtype": "bf16"}])
         runner = Runner(module.warm, str(module.__file__), {})
         runner.run([torch.ones(20), torch.ones(20, dtype=torch.bfloat16)], ["x", "y"])
+        warm_up(module.warm)
         os.chdir(here)
 
 

@@ -69,8 +69,8 @@ class Shadows:
                 flat = torch.empty(0, dtype=t.dtype).set_(t.untyped_storage(), 0, (n,), (1,))
                 values = flat.to(torch.float64).numpy()
             if n <= 4096:
-                known = self.algebra.written(np.where(np.isfinite(values), values, 0.0))
-                shadow.v[:], shadow.r[:] = values, known.r
+                known = self.algebra.written(values)
+                shadow.v[:], shadow.r[:] = known.v, known.r
             else:
                 shadow.v[:], shadow.r[:] = values, self.algebra.field.embed(values)
         return shadow

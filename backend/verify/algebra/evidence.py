@@ -37,8 +37,8 @@ FUNCTION_LIMIT = 2.0**-20
 #: For outputs narrower than float32: this share of their rounding.
 NARROW_SHARE = 0.25
 
-#: Wall time of a candidate's runs on elements; runs after the first are made where they are predicted to be short.
-BUDGET_S, EXTRA_MS = 2.0, 150.0
+#: Processor time of a candidate's first run on elements, and of each later one, at most.
+FIRST_S, LATER_S = 4.0, 0.12
 
 #: Elements of the largest value above which no run is made.
 _LARGEST = 70_000
@@ -46,9 +46,8 @@ _LARGEST = 70_000
 
 @attrs.frozen
 class RingTrial:
-    """One run on elements: an instance of the fragment, by number and name, and its inputs (float64, integers, booleans)."""
+    """One run on elements: an instance of the fragment, its name, and its inputs (float64, integers, booleans)."""
 
-    instance: int
     name: str
     graph: Graph
     inputs: dict[str, torch.Tensor] = attrs.field(eq=False)
@@ -86,21 +85,21 @@ class RingOutcome:
 
 
 def ring_trials(instances: Sequence[Instance], ops: OpSet, domains: Mapping[str, str], seed: int) -> list[RingTrial]:
-    """Return the runs to make: at the first instance, and at the one of several tiles.
+    """Return the runs to make, one at each instance.
 
     Floats are drawn in float64, whatever the fragment's dtypes: rounding is no part of this.
 
     Args:
+        instances: of the fragment; the first is judged in any case, the others while their runs are short.
         domains: of the inputs, by name, as :func:`..families.find_domains` gives them.
     """
     if OPAQUE in {n.op for n in instances[0].graph.nodes}:
         return []
     first = instances[0]
     floats = [o for o in first.graph.outputs if isinstance(o, str) and is_float(first.graph.types[o].dtype)]
-    chosen = [0, *(k for k, i in enumerate(instances) if i.name == "tiles" and k)]
     trials = []
-    for k in chosen if floats else ():
-        graph = instances[k].graph
+    for k, instance in enumerate(instances) if floats else ():
+        graph = instance.graph
         if max((int(t.numel) for t in graph.types.values()), default=0) > _LARGEST:  # type: ignore[arg-type]
             continue
         ranges = input_ranges(graph, ops)
@@ -112,7 +111,7 @@ def ring_trials(instances: Sequence[Instance], ops: OpSet, domains: Mapping[str,
             )
             for i in graph.inputs
         }  # fmt: skip
-        trials.append(RingTrial(k, instances[k].name, graph, inputs))
+        trials.append(RingTrial(instance.name, graph, inputs))
     return trials
 
 
@@ -177,9 +176,9 @@ class RingJudge:
         tensors: dict[str, torch.Tensor] = {}
         runs = []
         for j, trial in enumerate(self.trials):
-            runs.append({"instance": trial.instance, "dtypes": [i.type.dtype for i in trial.graph.inputs]})
+            runs.append({"dtypes": [i.type.dtype for i in trial.graph.inputs]})
             tensors.update({f"ring.{j}.{i}": trial.inputs[p.name] for i, p in enumerate(trial.graph.inputs)})
-        return {"seed": self.seed, "runs": runs, "budget_s": BUDGET_S, "extra_ms": EXTRA_MS}, tensors
+        return {"seed": self.seed, "runs": runs, "first_s": FIRST_S, "later_s": LATER_S}, tensors
 
     # -- judging ------------------------------------------------------------------------------------------------------
     def judge(self, frames: Sequence[Frame], diagnose_ms: float = 150.0) -> RingOutcome:
