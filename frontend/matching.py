@@ -94,21 +94,21 @@ class Mismatch(Exception):
 
 
 Index: TypeAlias = "dict[str, tuple[tuple[OpDef, AtenPattern], ...]]"
-_INDICES: dict[int, tuple[OpSet, Index]] = {}
+_INDICES: dict[tuple[int, str], tuple[OpSet, Index]] = {}
 
 
-def pattern_index(ops: OpSet) -> Index:
-    """Return target -> the patterns for it, in the order of definition; built once per operator set."""
-    found = _INDICES.get(id(ops))
+def pattern_index(ops: OpSet, clause: str = "aten") -> Index:
+    """Return target -> the patterns for it in ``aten`` or ``lax`` clauses, in order; built once per operator set."""
+    found = _INDICES.get((id(ops), clause))
     if found is None or found[0] is not ops:
         lists: dict[str, list[tuple[OpDef, AtenPattern]]] = {}
         for op in ops.values():
-            for pattern in op.aten:
+            for pattern in op.aten if clause == "aten" else op.lax:
                 lists.setdefault(pattern.call.fn, []).append((op, pattern))
         if len(_INDICES) > 8:
             _INDICES.clear()
         # The operator set is kept beside its index, so its id stays its own.
-        found = _INDICES[id(ops)] = (ops, {k: tuple(v) for k, v in lists.items()})
+        found = _INDICES[id(ops), clause] = (ops, {k: tuple(v) for k, v in lists.items()})
     return found[1]
 
 
@@ -137,6 +137,16 @@ def match_call(
         except Unsupported as error:
             reasons.append(f"{op.name}: {error.line()}")
     return None, "; ".join(dict.fromkeys(reasons))
+
+
+def match_pattern(op: OpDef, pattern: AtenPattern, call: AtenCall) -> Match:
+    """Return the reading of ``call`` by one pattern, its result of any type.
+
+    Raises:
+        Mismatch: the pattern does not fit.
+        VerifyError: the definition does not accept the call.
+    """
+    return _Matcher(op, pattern).match(call, [None], frozenset({0}))
 
 
 class _Matcher:

@@ -73,14 +73,14 @@ def operator_section(op: OpDef) -> str:
     rows = [
         (key, f"{op.name}_{text}" if key == "where" else text)
         for key, text in clause_rows(op)
-        if key not in ("doc", "source", "aten")
+        if key not in ("doc", "source", "aten", "lax")
     ]
     order = "type let where range scalar reduce index expand hook opaque flops torch jax triton".split()
     rows.sort(key=lambda row: order.index(row[0]))
     body = list(_wrapped(signature(op), 4))
     for key, text in rows:
         body += _wrapped(f"  {key:<7}{text}", 11)
-    targets = list(dict.fromkeys(p.call.fn for p in op.aten))
+    targets = list(dict.fromkeys([p.call.fn for p in op.aten] + [f"lax.{p.call.fn}" for p in op.lax]))
     if targets:
         body += _wrapped("  from   " + ", ".join(targets), 11)
     link = f" [Source]({op.source})." if op.source else ""

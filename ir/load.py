@@ -242,6 +242,9 @@ class _Builder(_ExprBuilder):
     def aten(self, *patterns: AtenPattern) -> tuple[str, Any]:
         return "aten", patterns
 
+    def lax(self, *patterns: AtenPattern) -> tuple[str, Any]:
+        return "lax", patterns
+
     def op(self, name: Token, operands: Any, attributes: Any, results: Any, *clauses: tuple[str, Any]) -> OpDef:
         fields: dict[str, Any] = {}
         scalars: list[tuple[str, ex.Expr]] = []
@@ -256,7 +259,7 @@ class _Builder(_ExprBuilder):
                 calls[key] = value
             elif key in ("lets", "constraints", "dtype_lets", "ranges"):
                 fields[key] = (*fields.get(key, ()), value)
-            elif key in ("aten", "kernels"):
+            elif key in ("aten", "lax", "kernels"):
                 fields[key] = fields.get(key, ()) + value
             elif key in fields or key in calls:
                 message = f"clause '{key}' stands twice, expected once"
@@ -350,7 +353,7 @@ def _check(op: OpDef) -> None:
                                  place=str(op.location), subject=op.name)  # fmt: skip
     for what, e in op.calls.items():
         need(e, what)
-    for pattern in op.aten:
+    for pattern in (*op.aten, *op.lax):
         # A pattern may name an argument of its own, as long as it says what the argument is for.
         said = [e for _, e in pattern.bindings] + ([pattern.guard] if pattern.guard is not None else [])
         own = ex.names(pattern.call) & set().union(*map(ex.names, said))
@@ -522,6 +525,8 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
     rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]
     if op.aten:
         rows.append(("aten", " | ".join(map(_pattern_text, op.aten))))
+    if op.lax:
+        rows.append(("lax", " | ".join(map(_pattern_text, op.lax))))
     rows += [("triton", _kernel_text(k)) for k in op.kernels]
     if op.flops is not None:
         rows.append(("flops", ex.to_text(op.flops)))

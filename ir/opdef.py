@@ -190,6 +190,7 @@ class OpDef:
         dtypes: dtype variable -> the dtypes that it may take.
         dtype_lets: dtype variable of a result -> a dtype expression (``accumulator(T)``).
         calls: ``torch`` and ``jax`` lowering expressions; names in them are operands, attributes and lets.
+        lax: the primitives of JAX that say this operator, in the syntax of ``aten``: ``lax reduce_sum(x, axes=axes)``.
         kernels: the user's own Triton kernels for it, tried before the generator's.
         flops: work of one call, floating-point operations; None means derived from the body.
         family: the stem of the file that defines it; groups the documentation.
@@ -208,6 +209,7 @@ class OpDef:
     body: Body = Opaque("no meaning given")
     calls: Mapping[str, Expr] = attrs.field(factory=dict, hash=False)
     aten: tuple[AtenPattern, ...] = ()
+    lax: tuple[AtenPattern, ...] = ()
     kernels: tuple[KernelTemplate, ...] = ()
     flops: Expr | None = None
     source: str = ""
