@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .backend.verify import verify_files as verify
+    from .dynamo import dynamo_backend as dynamo_backend
     from .frontend import import_module as import_module
+    from .frontend import import_program as import_program
     from .frontend import load_model as load_model
     from .ir import DrtError as DrtError
     from .ir import load_ops as load_ops
@@ -30,7 +32,9 @@ _PUBLIC = {
     "DrtError": ("ir", "DrtError"),
     "compile": ("pipeline", "compile"),
     "compile_model": ("pipeline", "compile_model"),
+    "dynamo_backend": ("dynamo", "dynamo_backend"),
     "import_module": ("frontend", "import_module"),
+    "import_program": ("frontend", "import_program"),
     "load_model": ("frontend", "load_model"),
     "load_ops": ("ir", "load_ops"),
     "parse_graph": ("ir", "parse_graph"),

@@ -255,7 +255,17 @@ def compile(
         UsageError: the model cannot be exported.
     """
     options = CompileOptions(tuple(Path(p) for p in ops), precision, budget_s, variants, device)
-    compiled = build(module, example_inputs, example_kwargs or {}, options, progress)
+    return to_module(build(module, example_inputs, example_kwargs or {}, options, progress), module, options)
+
+
+def to_module(compiled: Compiled, module: Any, options: CompileOptions) -> torch.nn.Module:
+    """Return a compiled program as a module of this process.
+
+    Args:
+        compiled: what :func:`build` returned.
+        module: what it was built from; its parameters are shared, not copied.
+        options: how it was compiled.
+    """
     host = in_process_host(module, compiled.imported, compiled.graph)
     title = f"{type(module).__name__}, compiled by DRT."
     text = assemble(compiled.graph, compiled.steps, host, compiled.ops, title, _notes(compiled.rows, options))
@@ -306,4 +316,4 @@ def _notes(rows: Sequence[FragmentRow], options: CompileOptions) -> list[str]:
     return notes
 
 
-__all__ = ["Compiled", "build", "compile", "compile_model", "pick_device", "require_writable"]
+__all__ = ["Compiled", "build", "compile", "compile_model", "pick_device", "require_writable", "to_module"]
