@@ -350,7 +350,7 @@ def _install_reductions() -> None:
             handles = part(handles, slice(None, None, -1))
         results = []
         for h, t in zip(handles, inputs, strict=True):
-            data = np.ascontiguousarray(np.moveaxis(h.data, 0, self.axis))
+            data = np.moveaxis(h.data, 0, self.axis).copy()
             results.append(
                 tl.core.tensor(Handle(data, t.dtype.scalar), tl.block_type(t.dtype.scalar, list(data.shape)))
             )

@@ -137,6 +137,9 @@ class Elements(NDArrayOperatorsMixin):
 
     item = __int__ = __index__ = __float__
 
+    def __array__(self, dtype: Any = None, copy: Any = None) -> np.ndarray:
+        raise Unsupported("elements are used where numpy wants numbers", subject="algebra")
+
     def __getitem__(self, key: Any) -> Elements:
         keys = key if isinstance(key, tuple) else (key,)
         return Elements(self.algebra, np.asarray(self.v[keys]), self.r[(slice(None), *keys)], self.lawful)

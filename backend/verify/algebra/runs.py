@@ -61,7 +61,7 @@ def _ring_run(
         lawful.append(-1)
         if o.is_floating_point():
             x = monitor.shadows.get(o)
-            tensors[f"v.{i}"] = torch.from_numpy(np.ascontiguousarray(x.v))
+            tensors[f"v.{i}"] = torch.from_numpy(x.v.copy())
             tensors[f"r.{i}"] = torch.from_numpy(x.r.astype(np.int32))
             lawful[-1] = x.lawful
     header = {
