@@ -10,7 +10,7 @@ from .evaluate import evaluate
 from .graph import Graph, Node
 from .infer import Inferred
 from .load import builtin_ops
-from .opdef import OpDef, OpSet
+from .opdef import OpDef, OpSet, Scalar
 from .passes import moves_elements
 from .size import Size, maximum, minimum
 from .typesys import TensorType, is_float
@@ -77,7 +77,11 @@ def _same_values(node: Node, types: Mapping[str, TensorType], ops: OpSet) -> Ite
         yield uses[0]
     elif node.op in ("cat", "stack"):
         yield from uses
-    elif len(uses) == 1 and not any(is_float(t.dtype) or t.dtype == "bool" for t in (types[uses[0]], node.types[0])):
+    elif (
+        len(uses) == 1
+        and isinstance(op.body, Scalar)
+        and not any(is_float(t.dtype) or t.dtype == "bool" for t in (types[uses[0]], node.types[0]))
+    ):
         yield uses[0]
 
 

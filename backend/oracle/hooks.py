@@ -20,4 +20,18 @@ def _stack(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Te
     return [torch.stack(list(operands["xs"]), dim=env["axis"])]
 
 
-HOOKS: dict[str, HookFunction] = {"cat": _cat, "stack": _stack}
+def _argsort(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Tensor]:
+    # PyTorch sorts booleans as numbers, but not on every device.
+    x = operands["x"].to(torch.uint8) if operands["x"].dtype == torch.bool else operands["x"]
+    return [torch.argsort(x, dim=env["axis"], descending=env["descending"], stable=True)]
+
+
+def _scatter(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Tensor]:
+    """Combine elements of ``src`` at the places that ``index`` names; without ``reduce`` the last one stays."""
+    x, index, src = operands["x"], operands["index"].to(torch.int64), operands["src"]
+    if "reduce" not in env:
+        return [torch.scatter(x, env["axis"], index, src)]
+    return [torch.scatter_reduce(x, env["axis"], index, src, env["reduce"], include_self=env["include_self"])]
+
+
+HOOKS: dict[str, HookFunction] = {"cat": _cat, "stack": _stack, "argsort": _argsort, "scatter": _scatter}

@@ -24,6 +24,12 @@ class Limitation:
     rare: bool = False
 
 
+#: Operators whose results PyTorch leaves open where elements are equal: their operands are drawn with no two equal.
+DISTINCT: frozenset[str] = frozenset({"topk", "kthvalue", "median_dim", "nanmedian_dim", "mode"})
+
+#: Operators that PyTorch refuses for some elements of operands that the definition allows: such draws are passed over.
+PARTIAL: frozenset[str] = frozenset({"masked_scatter"})
+
 _KERNELS = "of integers, some of PyTorch's kernels take a convolution and others refuse it"
 _FUSED = "PyTorch has no call for it; the importer leaves its parts to fusion"
 _BROADCAST = "PyTorch broadcasts with a call of its own before it"
@@ -43,7 +49,27 @@ LIMITATIONS: tuple[Limitation, ...] = (
         Limitation(op, "dtypes", f"[{op}_dtype]", "convolutions of integers are rare; such a call stays PyTorch's own")
         for op in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
     ),
-    Limitation("upsample_linear", "dtypes", "[upsample_linear_dtype]", "PyTorch rounds images of bytes; they are rare in models"),
+    *(
+        Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch rounds images of integers; they are rare in models", rare=True)
+        for op in ("upsample_linear", "upsample_linear_scaled", "upsample_cubic", "upsample_cubic_scaled", "upsample_antialiased")
+    ),
+    Limitation("upsample_linear_scaled", "accepts", "[upsample_linear_scaled_c4]", "factors of axes that are not there say nothing", rare=True),
+    Limitation("topk", "values", "sorted=False", "PyTorch gives them in any order", rare=True),
+    Limitation("mode", "values", "mode(bool", "PyTorch leaves open which of equal elements it names"),
+    *(
+        Limitation(op, "accepts", f"[{op}_c1]", "of integers PyTorch rounds as the device does; such a call stays its own", rare=True)
+        for op in ("linspace", "logspace")
+    ),
+    *(
+        Limitation(op, check, f"[{op}_c1]", "PyTorch lets tensors without axes stand for tensors of one axis", rare=True)
+        for op in ("scatter", "scatter_value", "scatter_add", "scatter_reduce")
+        for check in ("accepts", "dtypes")
+    ),
+    *(
+        Limitation("masked_scatter", check, "Number of elements of source", "how many are needed is known when the program runs")
+        for check in ("accepts", "dtypes")
+    ),
+    Limitation("index_add", "dtypes", "[index_add_c2]", "booleans times a number are rare", rare=True),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),
