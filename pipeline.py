@@ -15,11 +15,12 @@ import torch
 from .backend.assemble import Step, assemble
 from .backend.candidate import H100, Target
 from .files import finished_file, require_writable
-from .frontend import Imported, LoadedModel, import_module, load_model
+from .frontend import Imported, LoadedModel, import_module
 from .host import host_of, in_process_host
 from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
 from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
 from .search import A_VIEW, ONCE, Chooser, Chosen, load_model_new, partition
+from .ways import load
 from .whole import verify_whole
 
 #: ``FragmentRow.writer`` of what PyTorch computes once, from parameters alone.
@@ -175,7 +176,7 @@ def compile_model(
     """Compile a model into one file that defines ``class ModelNew``.
 
     Args:
-        spec: ``FILE.py`` or ``pkg.mod:factory``; see :func:`drt.frontend.load_model`.
+        spec: ``FILE.py``, ``pkg.mod:name``, ``FILE.pt2`` or ``FILE.ir``; see :func:`drt.frontend.import_program`.
         output: the file to write; it appears whole or not at all.
         options: how to compile.
         progress: told where the work stands.
@@ -191,7 +192,7 @@ def compile_model(
     path = Path(output)
     require_writable(path)
     progress("load", 0, 1)
-    loaded = load_model(spec)
+    loaded = load(spec, load_ops(*options.ops))
     module = loaded.module
     args, kwargs = _to_device((loaded.example_inputs, dict(loaded.example_kwargs)), pick_device(options.device))
     if isinstance(module, torch.nn.Module):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
@@ -26,6 +27,9 @@ from .ir import (
 )
 from .ir.cost import graph_cost
 from .ir.typesys import DTYPES
+
+if TYPE_CHECKING:
+    from .frontend import LoadedModel
 
 #: Files that the tensors of a program can be kept in.
 STATE_SUFFIXES = (".safetensors", ".pt")
@@ -89,6 +93,28 @@ def read_graph(spec: str, ops: OpSet) -> tuple[Graph, dict[str, Any]]:
     imported = import_program(spec, ops=ops)
     verify_graph(imported.graph, ops)
     return imported.graph, dict(imported.state)
+
+
+def load(spec: str | os.PathLike[str], ops: OpSet) -> LoadedModel:
+    """Return anything that :func:`drt.frontend.import_program` takes as a PyTorch module with example inputs.
+
+    A program's text becomes the module that it is lowered to.
+
+    Raises:
+        ParseError, VerifyError, UsageError: see :func:`drt.frontend.import_program`.
+    """
+    from .frontend import SAVED_SUFFIX, load_model, saved_model
+
+    text = os.fspath(spec)
+    if text.endswith(SAVED_SUFFIX):
+        return saved_model(text)
+    if not text.endswith(PROGRAM_SUFFIXES):
+        return load_model(text)
+    graph, _ = read_graph(text, ops)
+    with tempfile.TemporaryDirectory(prefix="drt_") as folder:
+        file = Path(folder) / f"{Path(text).stem}.py"
+        file.write_text(lower(graph, ops), encoding="utf-8")
+        return attrs.evolve(load_model(file), spec=text)
 
 
 def transformed(graph: Graph, ops: OpSet, *, simplified: bool = False, expanded: bool = False) -> Graph:
@@ -200,6 +226,7 @@ __all__ = [
     "LANGUAGES",
     "STATE_SUFFIXES",
     "ImportSummary",
+    "load",
     "lower",
     "read_graph",
     "require_state_suffix",

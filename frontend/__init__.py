@@ -10,6 +10,7 @@ from .export import import_module as import_module
 from .importer import Unknown as Unknown
 from .load import LoadedModel as LoadedModel
 from .load import load_model as load_model
+from .saved import SUFFIX as SAVED_SUFFIX
 from .saved import import_exported as import_exported
 from .saved import load_saved as load_saved
 from .saved import saved_model as saved_model

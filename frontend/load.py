@@ -23,6 +23,8 @@ from ..ir import ParseError, UsageError
 
 #: Names that a KernelBench-style file defines; ``get_init_inputs`` may be left out where the constructor takes nothing.
 MODEL, INPUTS, INIT_INPUTS = "Model", "get_inputs", "get_init_inputs"
+#: What a file of JAX may define: the parameters, which its function takes first.
+PARAMS = "get_params"
 
 
 @attrs.frozen(eq=False)
@@ -41,6 +43,7 @@ class LoadedModel:
         init_args: positional arguments of the constructor; empty for a factory.
         init_kwargs: keyword arguments of the constructor.
         new_inputs: makes fresh example inputs ``(args, kwargs)`` from a seed; None for a factory.
+        params: whether the first argument holds parameters (of a JAX function).
         program: the ``ExportedProgram`` that the module comes from, where it was saved as one.
     """
 
@@ -55,6 +58,7 @@ class LoadedModel:
     init_args: tuple[Any, ...] = ()
     init_kwargs: Mapping[str, Any] = attrs.field(factory=dict)
     new_inputs: Callable[[int], tuple[tuple[Any, ...], dict[str, Any]]] | None = None
+    params: bool = False
     program: Any = None
 
 
@@ -64,8 +68,9 @@ def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str =
     Args:
         spec: ``FILE.py``, which defines a class ``Model``, ``get_inputs()`` and, where the constructor takes arguments,
             ``get_init_inputs()``; or ``pkg.mod:name`` (``FILE.py:name``), where the name is a subclass of ``nn.Module``
-            beside such functions, a function of tensors beside ``get_inputs()``, or a callable that takes no arguments
-            and returns ``(module, example_inputs)``.
+            beside such functions, a function (of PyTorch, or of JAX) beside ``get_inputs()``, or a callable that takes
+            no arguments and returns ``(module, example_inputs)``.  A function beside ``get_params()`` takes what that
+            returns first.
         seed: of PyTorch's generators while parameters and inputs are made; the caller's generators are left as they were.
         class_name: the class to take from ``FILE.py`` (``ModelNew`` for a KernelBench answer).
 
@@ -143,10 +148,14 @@ def _from_function(namespace: types.ModuleType, name: str, spec: str, seed: int)
     path = Path(str(namespace.__file__))
     function = getattr(namespace, name)
     args, kwargs = _input_maker(getattr(namespace, INPUTS), path)(seed)
+    has_params = hasattr(namespace, PARAMS)
+    if has_params:
+        with _blame(path, PARAMS):
+            args = (getattr(namespace, PARAMS)(), *args)
     # The file is not given as a source: an assembled program derives from a class, and here is none.
     return LoadedModel(
         module=function, example_inputs=args, example_kwargs=kwargs, spec=spec, source_path=path, class_name=name,
-        class_source=_source_of(function),
+        class_source=_source_of(function), params=has_params,
     )  # fmt: skip
 
 
@@ -194,7 +203,7 @@ def _init_arguments(given: Any, model: type, path: Path) -> tuple[tuple[Any, ...
 
 
 def _call_arguments(given: Any, place: str, subject: str) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(given, torch.Tensor):
+    if isinstance(given, torch.Tensor) or (hasattr(given, "shape") and hasattr(given, "dtype")):
         return (given,), {}
     if isinstance(given, Mapping) and all(isinstance(k, str) for k in given):
         return (), dict(given)
@@ -271,7 +280,7 @@ def _blame(path: Path | None, subject: str) -> Iterator[None]:
         raise
     except Exception as error:
         place = _line_of(error, path) or str(path or "")
-        if isinstance(error, ModuleNotFoundError) and (error.name or "").partition(".")[0] in ("jax", "jaxlib"):
+        if isinstance(error, ModuleNotFoundError) and error.name in ("jax", "jaxlib"):
             raise UsageError("JAX is not installed, expected the extra drt[jax]", place=place) from None
         raise UsageError(f"raises {_describe(error)}", place=place, subject=subject) from error
     except SystemExit as error:

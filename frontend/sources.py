@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import re
+import types
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
+import torch
 import torch.utils._pytree as pytree
 
 from ..ir import OPAQUE, PROGRAM_SUFFIXES, Graph, OpSet, UsageError, builtin_ops, parse_graph, verify_graph
@@ -20,6 +22,8 @@ from .saved import SUFFIX, import_exported, load_saved
 
 #: ``x:0=B`` and ``x:0=B:1..64``: argument, axis, name, range.
 _DYNAMIC = re.compile(r"([A-Za-z_]\w*):(\d+)=([A-Za-z_]\w*)(?::(\d+)\.\.(\d+))?")
+
+_JAX = frozenset({"jax", "jaxlib"})
 
 #: Why a program has the sizes that it has.
 _FIXED = {"text": "has its sizes in its text", "saved": "has the sizes that it was exported with"}
@@ -70,10 +74,40 @@ def import_loaded(
     if loaded.program is not None:
         _refuse(loaded.spec, _FIXED["saved"], dynamic, bool(training))
         return import_exported(loaded.program, ops=ops, name=name or _identifier(loaded.class_name))
+    if is_jax(loaded):
+        from .jaxpr import import_jax
+
+        if dynamic or training:
+            raise UsageError("is a JAX function, expected neither symbolic sizes nor a mode", place=loaded.spec)
+        return import_jax(
+            loaded.module, loaded.example_inputs, example_kwargs=loaded.example_kwargs, params=loaded.params, ops=ops,
+            name=name,
+        )  # fmt: skip
     return import_module(
         loaded.module, loaded.example_inputs, example_kwargs=loaded.example_kwargs, ops=ops, dynamic=dynamic,
         training=training, name=name,
     )  # fmt: skip
+
+
+def is_jax(loaded: LoadedModel) -> bool:
+    """Return whether a function that was loaded is one of JAX: it is called with JAX's arrays, or made by JAX.
+
+    Arrays of numpy are JAX's where the function's own file imports JAX.
+    """
+    if isinstance(loaded.module, torch.nn.Module):
+        return False
+    leaves = pytree.tree_leaves((loaded.example_inputs, dict(loaded.example_kwargs)))
+    if any(isinstance(leaf, torch.Tensor) for leaf in leaves):
+        return False
+    if any(_package(type(v)) in _JAX for v in (loaded.module, *leaves)):
+        return True
+    names = getattr(loaded.module, "__globals__", {}).values()
+    return any(_package(v) in _JAX for v in names)
+
+
+def _package(value: Any) -> str:
+    name = value.__name__ if isinstance(value, types.ModuleType) else getattr(value, "__module__", None)
+    return str(name).partition(".")[0]
 
 
 def from_text(text: str, file: str = "<text>", ops: OpSet | None = None, name: str = "") -> Imported:
@@ -151,4 +185,4 @@ def _identifier(text: str) -> str:
     return name if name[:1].isalpha() or name[:1] == "_" else f"program_{name}"
 
 
-__all__ = ["from_text", "import_loaded", "import_program", "parse_dynamic", "unknown_of"]
+__all__ = ["from_text", "import_loaded", "import_program", "is_jax", "parse_dynamic", "unknown_of"]

@@ -210,3 +210,60 @@ def test_bad_texts(tmp_path: Path, make: Callable[[Path], object], message: str)
     make(path)
     with pytest.raises(DrtError, match=message):
         import_program(path)
+
+
+JAX = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def mlp(params, x):
+    return jnp.tanh(x @ params["w"]) * 2.0
+
+
+@jax.jit
+def scaled(x):
+    return jnp.exp(x) * 0.5
+
+
+def get_params():
+    return {"w": np.ones((4, 3), np.float32)}
+
+
+def get_inputs():
+    return [np.ones((2, 4), np.float32)]
+"""
+
+
+def test_functions_of_jax(tmp_path: Path) -> None:
+    pytest.importorskip("jax")
+    path = tmp_path / "f.py"
+    path.write_text(JAX)
+    imported = import_program(f"{path}:mlp")
+    assert [i.target for i in imported.graph.inputs if i.kind == "param"] == ["w"]
+    assert [n.op for n in imported.graph.nodes] == ["matmul", "tanh", "mul"]
+    path.write_text(JAX.replace("def get_params", "def other"))
+    assert [n.op for n in import_program(f"{path}:scaled").graph.nodes] == ["exp", "mul"]
+    with pytest.raises(UsageError, match="is a JAX function, expected neither symbolic sizes nor a mode"):
+        import_program(f"{path}:scaled", training=True)
+
+
+def test_jax_that_is_not_installed_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import builtins
+    import sys
+
+    path = tmp_path / "f.py"
+    path.write_text(JAX)
+    for name in [m for m in sys.modules if m.partition(".")[0] == "jax"]:
+        monkeypatch.delitem(sys.modules, name)
+    real = builtins.__import__
+
+    def missing(name: str, *args: object) -> object:
+        if name.partition(".")[0] == "jax":
+            raise ModuleNotFoundError("No module named 'jax'", name="jax")
+        return real(name, *args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(builtins, "__import__", missing)
+    with pytest.raises(UsageError, match=r"f.py:2: JAX is not installed, expected the extra drt\[jax\]$"):
+        import_program(f"{path}:mlp")
