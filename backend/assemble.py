@@ -15,7 +15,7 @@ import attrs
 
 from ..ir import Graph, Input, OpSet, TensorType
 from .candidate import Candidate
-from .opaque import TORCH_DTYPES
+from .opaque import TORCH_DTYPES, draws
 from .to_torch import render_node
 
 #: Names that a generated file uses itself.
@@ -118,7 +118,7 @@ def assemble(graph: Graph, steps: Sequence[Step], host: Host, ops: OpSet, title:
     for value, text in host.arguments.items():
         if text.isidentifier():  # a parameter of forward keeps its own name
             names.names[value] = text
-    packed, running = _split_packed(graph, steps)
+    packed, running = _split_packed(graph, steps, ops)
     body = _forward(graph, packed, running, host, names, ops)
     future, original = _original(host.source)
     lines = [f'"""{title}', "", *(n.rstrip() for n in notes), '"""', ""]
@@ -194,7 +194,7 @@ def _original(source: str) -> tuple[list[str], str]:
     return future, "\n".join(lines)
 
 
-def _split_packed(graph: Graph, steps: Sequence[Step]) -> tuple[list[Step], list[Step]]:
+def _split_packed(graph: Graph, steps: Sequence[Step], ops: OpSet) -> tuple[list[Step], list[Step]]:
     """Separate the steps that depend on parameters, buffers and constants alone, and on nothing that the call writes."""
     written = {u.target for u in graph.updates}
     fixed = {i.name for i in graph.inputs if i.kind != "input" and i.name not in written}
@@ -202,7 +202,9 @@ def _split_packed(graph: Graph, steps: Sequence[Step]) -> tuple[list[Step], list
     running: list[Step] = []
     for step in steps:
         reads = [i.name for i in step.fragment.inputs]
-        if step.candidate is None and reads and all(r in fixed for r in reads) and not _is_random(step):
+        if step.candidate is None and reads and all(r in fixed for r in reads) and not any(
+            draws(n, ops) for n in step.fragment.nodes
+        ):
             packed.append(step)
             fixed |= {o for o in step.fragment.outputs if isinstance(o, str)}
         else:
@@ -213,10 +215,6 @@ def _split_packed(graph: Graph, steps: Sequence[Step]) -> tuple[list[Step], list
 
 
 _FREE = frozenset({"reshape", "permute", "expand", "slice", "select", "squeeze", "unsqueeze", "transpose", "flatten"})
-
-
-def _is_random(step: Step) -> bool:
-    return any("rand" in str(n.attributes.get("target", n.op)) or "dropout" in n.op for n in step.fragment.nodes)
 
 
 def _forward(

@@ -12,7 +12,8 @@ from typing import Any
 
 import torch
 
-from ..ir import Literal, Node, Operand, Size, SizeLike, UsageError
+from ..ir import OPAQUE, Literal, Node, Operand, OpSet, Size, SizeLike, UsageError
+from ..ir.effects import is_random
 
 #: IR dtype -> PyTorch dtype.
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -177,6 +178,17 @@ def size_value(text: str, symbols: Mapping[str, Any]) -> int:
         return value(ast.parse(text, mode="eval").body)
     except SyntaxError:
         raise UsageError(f"'{text}' is no size", subject="opaque") from None
+
+
+def draws(node: Node, ops: OpSet) -> bool:
+    """Return whether a node may draw random numbers: its definition says so, or PyTorch does of what has none."""
+    if node.op != OPAQUE:
+        return is_random(node, ops)
+    try:
+        function = _OpaqueCall(node).function()
+    except UsageError:
+        return True
+    return torch.Tag.nondeterministic_seeded in getattr(function, "tags", ())
 
 
 def run_opaque(

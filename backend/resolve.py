@@ -51,8 +51,8 @@ TORCH_FUNCTIONS = _words(
     logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter matmul max
     maximum mean median nanmedian msort meshgrid min minimum mm mode moveaxis movedim mul multinomial mv mvlgamma nan_to_num nanmean
     nansum narrow native_batch_norm native_dropout native_group_norm native_layer_norm ne neg nextafter norm normal numel
-    ones ones_like outer permute pixel_shuffle pixel_unshuffle polar polygamma positive pow prelu prod quantile rad2deg
-    rand rand_like randn randn_like randint randint_like ravel real reciprocal relu remainder renorm repeat_interleave
+    ones ones_like outer permute poisson pixel_shuffle pixel_unshuffle polar polygamma positive pow prelu prod quantile rad2deg
+    rand randperm rand_like randn randn_like randint randint_like ravel real reciprocal relu remainder renorm repeat_interleave
     reshape rms_norm roll rot90 round rrelu rsqrt rsub scalar_tensor scatter scatter_add scatter_reduce searchsorted
     select select_scatter selu sgn sigmoid sign signbit sin sinc sinh slice_copy slice_scatter softmax sort split
     split_with_sizes
@@ -119,6 +119,9 @@ def resolve(name: str) -> Any:
         root = "jax" if module == "drt" else module.split(".")[0]
         raise UsageError(f"{root} is not installed; install the extra drt[{root}]", subject=name) from error
     found = getattr(owner, last, None)
+    if module == "torch.Tensor" and last.endswith("_") and callable(found):
+        # Whatever a clause says, what is filled is a tensor of its own.
+        return lambda x, *args: found(owner.new_empty(x, x.shape), *args)
     if not callable(found) or isinstance(found, type):
         raise UsageError(f"{module} has no such function", subject=name)
     return found

@@ -42,6 +42,7 @@ from ..ir.infer import Inferred
 from ..ir.size import minimum, symbols_of
 from .opaque import TORCH_DTYPES, flat, number_text, opaque_text, operand_text, size_text
 from .resolve import is_allowed, run_clause
+from .symbols import check_lines, symbol_sources
 
 #: Keyword arguments that are left out where they have PyTorch's default.
 _DEFAULTS: dict[str, Any] = {"keepdim": False, "approximate": "none"}
@@ -338,9 +339,10 @@ def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
     """Return the lines of the function: symbols, nodes, updates, result."""
     symbols: dict[str, str] = {}
     lines = []
-    for s, text in _symbol_texts(graph, scope.names).items():
+    for s, text in symbol_sources(graph, scope.names).items():
         symbols[s] = scope.add(s)
-        lines.append(f"{symbols[s]} = {text}")
+        lines.append(f"{symbols[s]} = {size_text(text, symbols)}")
+    lines += check_lines(graph, scope.names, symbols)
     for node in graph.nodes:
         for r in node.results:
             scope.add(r)
@@ -349,26 +351,6 @@ def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
     texts = [operand_text(o, scope.names, symbols) for o in graph.outputs]
     lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
     return lines
-
-
-def _symbol_texts(graph: Graph, names: Mapping[str, str]) -> dict[str, str]:
-    """Return symbol -> Python text that reads it off an input's shape.
-
-    Raises:
-        UsageError: no input has a size that is the symbol itself.
-    """
-    found: dict[str, str] = {}
-    wanted: dict[str, None] = {}
-    for i in graph.inputs:
-        for axis, size in enumerate(i.type.shape):
-            for s in sorted(symbols_of(size), key=str):
-                wanted[s.name] = None
-                if str(size) == s.name:
-                    found.setdefault(s.name, f"{names[i.name]}.shape[{axis}]")
-    missing = [s for s in wanted if s not in found]
-    if missing:
-        raise UsageError(f"no input's size is the symbol {missing[0]}", subject=graph.name)
-    return found
 
 
 def _device_text(graph: Graph, names: Mapping[str, str]) -> str:

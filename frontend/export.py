@@ -26,11 +26,13 @@ from torch.export.graph_signature import (
 from ..ir import Graph, OpSet, Size, SizeLike, Unsupported, UsageError, VerifyError, builtin_ops
 from ..ir.build import GraphBuilder, clean_name
 from ..ir.graph import Update
-from ..ir.size import substitute
+from ..ir.guards import Guard, tightened
+from ..ir.size import substitute, symbol
 from .calling import ArgumentLeaf, Baked, ComplexPair, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
-from .sizes import SymbolTable, range_of
+from .sizes import LARGEST, SymbolTable, range_of
+from .training import visible_updates
 
 #: ``{"x": {0: "B"}}``, ``{"x": {0: ("B", 1, 4096)}}``, or what ``torch.export`` takes as ``dynamic_shapes``.
 Dynamic: TypeAlias = Mapping[str, Any]
@@ -132,14 +134,32 @@ def import_module(
 
 def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
     try:
-        with torch.no_grad(), quiet():
-            program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+        with torch.no_grad(), quiet(), visible_updates(module):
+            try:
+                program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+            except Exception as error:
+                if not str(error).startswith(("Constraints violated", "Specializations unexpectedly required")):
+                    raise
+                # What PyTorch found to hold of the example's sizes alone stands in the program, and becomes guards.
+                program = torch.export.export(
+                    module, args, kwargs, dynamic_shapes=_loosened(shapes), strict=False,
+                    prefer_deferred_runtime_asserts_over_guards=True,
+                )  # fmt: skip
             # An empty table makes the program functional and keeps operators such as linear and softmax whole.
             return program.run_decompositions({})
     except Exception as error:
         raise UsageError(
             f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title
         ) from error
+
+
+def _loosened(shapes: Any) -> Any:
+    """Return a specification of dynamic sizes in which PyTorch may find that fewer sizes work than the user named."""
+    if isinstance(shapes, torch.export.Dim):
+        return torch.export.Dim.AUTO(min=shapes.min, max=shapes.max)
+    if isinstance(shapes, Mapping):
+        return {k: _loosened(v) for k, v in shapes.items()}
+    return type(shapes)(map(_loosened, shapes)) if isinstance(shapes, (list, tuple)) else shapes
 
 
 def _cause(error: BaseException) -> str:
@@ -248,7 +268,7 @@ def exported_graph(
     """Return a functional ``ExportedProgram`` as a graph.
 
     Args:
-        program: what ``run_decompositions({})`` returns.
+        program: what :func:`drt.frontend.functional.make_functional` returns.
         title: the name of the graph.
         ops: the operators.
         args: positional arguments of one call, or anything of their structure.
@@ -261,8 +281,8 @@ def exported_graph(
     """
     signature = program.graph_signature
     placeholders = {n.name: n for n in program.graph.nodes if n.op == "placeholder"}
-    table = _symbols(program, placeholders, dynamic)
-    builder = GraphBuilder(title, ops, ())
+    table, guards = _symbols(program, placeholders, dynamic)
+    builder = GraphBuilder(title, ops, (), guards)
     importer = Importer(builder, table)
     env: dict[torch.fx.Node, Any] = {}
     state: dict[str, torch.Tensor] = {}
@@ -338,7 +358,10 @@ def exported_graph(
     )
 
 
-def _symbols(program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: Dynamic | None) -> SymbolTable:
+def _symbols(
+    program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: Dynamic | None
+) -> tuple[SymbolTable, tuple[Guard, ...]]:
+    """Return the program's symbols by the names that the user gave them, and what it demands of them beyond their ranges."""
     backed: set[Any] = set()
     for node in placeholders.values():
         for size in getattr(node.meta.get("val"), "shape", ()):
@@ -351,13 +374,49 @@ def _symbols(program: Any, placeholders: Mapping[str, torch.fx.Node], dynamic: D
         for spec, fx_name in _dynamic_leaves(dynamic, program, placeholders):
             fake = placeholders[fx_name].meta["val"]
             for axis, dim in spec.items() if isinstance(spec, Mapping) else enumerate(spec or ()):
-                label = (
-                    dim if isinstance(dim, str) else dim[0] if isinstance(dim, tuple) else getattr(dim, "__name__", "")
-                )
+                label, ends = _label_and_range(dim)
                 size = fake.shape[axis]
+                if label and isinstance(size, int):
+                    message = f"{label} = {size} is the only size that the program takes"
+                    raise UsageError(f"torch.export fails: Constraints violated ({label}): {message}")
                 if label and isinstance(size, torch.SymInt) and size.node.expr.is_Symbol:
                     names.setdefault(size.node.expr, label.lstrip("_") or label)
-    return SymbolTable(ranges, names)
+                    lo, hi = ranges.get(size.node.expr, ends)
+                    ranges[size.node.expr] = max(lo, ends[0]), min(hi, ends[1])
+    demanded = [
+        node.args[0].meta["val"].node.expr
+        for node in program.graph.nodes
+        if str(node.target) == "aten._assert_scalar.default" and isinstance(node.args[0], torch.fx.Node)
+        and isinstance(node.args[0].meta.get("val"), torch.SymBool)
+    ]  # fmt: skip
+    demanded = [e for e in demanded if e.free_symbols <= backed]
+    table = SymbolTable(ranges, names)
+    if not demanded:
+        return table, ()
+    guards, left = tightened(table.guards(demanded), table.symbols())
+    for s in ranges:
+        values = left.get(names.get(s, str(s)))
+        if values is not None:
+            if len(values) < 2:
+                only = f"{names.get(s, s)} = {values[0]} is the only size" if values else "there is no size"
+                raise UsageError(
+                    f"torch.export fails: Constraints violated ({names.get(s, s)}): {only} that the program takes"
+                )
+            ranges[s] = values[0], values[-1]
+    narrower = SymbolTable(ranges, names)
+    sizes: dict[str, SizeLike] = {s.name: symbol(s.name, s.lo, s.hi) for s in narrower.symbols()}
+    said = [g.substitute(sizes) for g in guards]
+    return narrower, tuple(g for g in said if isinstance(g, Guard))
+
+
+def _label_and_range(dim: Any) -> tuple[str, tuple[int, int]]:
+    """Return the name and the range of a dynamic axis as the user gave them."""
+    if isinstance(dim, str):
+        return dim, DEFAULT_RANGE
+    if isinstance(dim, tuple):
+        return str(dim[0]), (int(dim[1]), int(dim[2]))
+    lo, hi = getattr(dim, "min", None), getattr(dim, "max", None)
+    return getattr(dim, "__name__", ""), (lo if isinstance(lo, int) else 0, hi if isinstance(hi, int) else LARGEST)
 
 
 def _dynamic_leaves(

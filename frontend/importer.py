@@ -8,8 +8,6 @@ PyTorch has it.
 from __future__ import annotations
 
 import operator
-import os
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -22,6 +20,7 @@ from ..ir.build import GraphBuilder
 from ..ir.opdef import Location
 from ..ir.typesys import is_float
 from .complexes import parts_dtype, read_call
+from .fxnodes import location, lookup, only_checked, result_names, returned_nodes, used_results
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
@@ -38,8 +37,6 @@ TORCH_DTYPES: dict[str, torch.dtype] = {v: k for k, v in DTYPE_NAMES.items()}
 MAX_DECOMPOSITION = 40
 #: Operators that change nothing where they do not change the type.
 SAME_ELEMENTS = frozenset({"reshape", "flatten", "squeeze", "expand", "slice", "narrow"})
-_LIBRARY = os.path.dirname(torch.__file__)
-_FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
 #: What an fx node stands for: a tensor, a number or size, or a tuple of these.
 Result: TypeAlias = Any
@@ -88,7 +85,10 @@ class Importer:
         if tensor.dtype not in DTYPE_NAMES:
             known = ", ".join(DTYPES)
             raise Unsupported(f"a value has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
-        return TensorType(DTYPE_NAMES[tensor.dtype], self.table.shape(tensor.shape))
+        shape = self.table.shape(tensor.shape)
+        if self.builder.guards:
+            shape = tuple(map(self.builder.facts.simplify, shape))
+        return TensorType(DTYPE_NAMES[tensor.dtype], shape)
 
     def input(self, name: str, tensor: torch.Tensor, kind: str, target: str, number: Any = None) -> Value:
         """Add a graph input for a fake tensor."""
@@ -121,14 +121,14 @@ class Importer:
             prefix: put before the names of values (a decomposition is named after the call that it stands for).
             last: the name for the value that is returned.
         """
-        returned = _returned(graph)
+        returned = returned_nodes(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
                 continue
             if node.op == "output":
-                return _lookup(node.args[0], env)
+                return lookup(node.args[0], env)
             if not prefix:
-                self.location = _location(node) or self.location
+                self.location = location(node) or self.location
             name = last if last and node in returned else f"{prefix}{node.name}"
             env[node] = self._node(node, name, env)
         raise Unsupported("the graph has no output")
@@ -140,14 +140,14 @@ class Importer:
         if node.op != "call_function":
             raise Unsupported(f"the program calls {node.target} ({node.op}), expected tensor functions")
         if node.target is operator.getitem:
-            several, index = _lookup(node.args, env)
+            several, index = lookup(node.args, env)
             return several[index]
         target = str(node.target)
         if target in CHECKS:
             return None
         if isinstance(value, (torch.SymInt, int)) and not isinstance(value, bool):
             return self.table.size(value)
-        if isinstance(value, (torch.SymBool, bool)) and _only_checked(node):
+        if isinstance(value, (torch.SymBool, bool)) and only_checked(node):
             return None  # a guard, which the graph says by itself
         if isinstance(value, (torch.SymFloat, torch.SymBool)):
             raise Unsupported(
@@ -157,11 +157,11 @@ class Importer:
             return self._higher_order(node, name, env)
         if not isinstance(node.target, torch._ops.OpOverload):
             raise Unsupported(f"the program calls {target}, expected tensor functions of PyTorch")
-        call = self.call_of(node.target, _lookup(node.args, env), _lookup(node.kwargs, env))
+        call = self.call_of(node.target, lookup(node.args, env), lookup(node.kwargs, env))
         several = isinstance(value, (tuple, list))
         fakes = list(value) if several else [value]
-        used = _used(node) if several else {0}
-        names = _result_names(node, name, len(fakes)) if several else [name]
+        used = used_results(node) if several else {0}
+        names = result_names(node, name, len(fakes)) if several else [name]
         results = self.emit(node.target, call, fakes, used, names)
         for result, fake in zip(results, fakes, strict=True):
             if isinstance(result, Value) and isinstance(fake, torch.Tensor):
@@ -187,7 +187,7 @@ class Importer:
         if target in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):
             at = next(i for i, a in enumerate(node.args) if isinstance(a, torch.fx.Node) and a.op == "get_attr")
             body: torch.fx.GraphModule = env[node.args[at]]  # type: ignore[index]
-            given = _lookup(node.args[at + 1 :], env)
+            given = lookup(node.args[at + 1 :], env)
             inner = dict(zip([n for n in body.graph.nodes if n.op == "placeholder"], given, strict=True))
             return self.run(body.graph, inner, prefix=f"{name}_")
         raise Unsupported(f"the program uses {target}, expected straight-line tensor code")
@@ -258,6 +258,7 @@ class Importer:
                 if result is not None:
                     return [result]
             return self._opaque(overload, call, fakes, names, "it computes with complex numbers")
+        call = self._simplified(call)
         match, reason = match_call(call, expected, used, self.ops)
         reasons = [reason]
         if match is None and call.target in NORMAL:
@@ -269,6 +270,7 @@ class Importer:
                 if done is not None and not isinstance(done, AtenCall):
                     return list(done)
                 if done is not None:
+                    done = self._simplified(done)
                     match, reason = match_call(done, expected, used, self.ops)
                     reasons.append(reason)
                     call = done if done.target == call.target else call
@@ -286,6 +288,18 @@ class Importer:
     def mark(self) -> Mark:
         """Return the present state, to come back to if what follows does not help."""
         return Mark(self)
+
+    def _simplified(self, call: AtenCall) -> AtenCall:
+        """Return a call with its sizes as simple as the guards of the program make them."""
+        if not self.builder.guards:
+            return call
+
+        def simple(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(map(simple, value))
+            return self.builder.facts.simplify(value) if isinstance(value, Size) else value
+
+        return call.replace(**{k: simple(v) for k, v in call.arguments.items()})
 
     def append(self, match: Match, names: list[str]) -> list[Result]:
         """Add what a match says and return a value for each result of the ATen call; None for one without a meaning."""
@@ -556,55 +570,6 @@ def overload_of(target: str) -> torch._ops.OpOverload:
     for part in target.split("."):
         found = getattr(found, part)
     return found
-
-
-# -- fx -------------------------------------------------------------------------------------------------------------------
-
-
-def _lookup(argument: Any, env: Mapping[torch.fx.Node, Result]) -> Any:
-    if isinstance(argument, torch.fx.Node):
-        return env[argument]
-    if isinstance(argument, (list, tuple)):
-        return tuple(_lookup(a, env) for a in argument)
-    if isinstance(argument, dict):
-        return {k: _lookup(v, env) for k, v in argument.items()}
-    return argument
-
-
-def _only_checked(node: torch.fx.Node) -> bool:
-    """Return whether a truth value goes nowhere but into assertions."""
-    return all(
-        str(user.target) in CHECKS or (isinstance(user.meta.get("val"), (torch.SymBool, bool)) and _only_checked(user))
-        for user in node.users
-    )
-
-
-def _returned(graph: torch.fx.Graph) -> set[torch.fx.Node]:
-    output = next(n for n in reversed(graph.nodes) if n.op == "output")
-    return {output.args[0]} if isinstance(output.args[0], torch.fx.Node) else set()
-
-
-def _used(node: torch.fx.Node) -> set[int]:
-    if all(user.target is operator.getitem for user in node.users):
-        return {int(user.args[1]) for user in node.users}
-    return set(range(len(node.meta["val"])))
-
-
-def _result_names(node: torch.fx.Node, name: str, n: int) -> list[str]:
-    names = [f"{name}_{i}" for i in range(n)]
-    for user in node.users:
-        if user.target is operator.getitem and not user.name.startswith("getitem"):
-            names[int(user.args[1])] = user.name
-    return names
-
-
-def _location(node: torch.fx.Node) -> Location | None:
-    """Return the user's line: the innermost frame outside PyTorch."""
-    frames = _FRAME.findall(node.stack_trace or "")
-    for file, line in reversed(frames):
-        if not file.startswith((_LIBRARY, "torch/", "<")):
-            return Location(file, int(line))
-    return None
 
 
 __all__ = ["DTYPE_NAMES", "TORCH_DTYPES", "Importer", "Unknown", "overload_of"]

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy
 
 from ..ir import SizeLike, Symbol, UsageError, symbol
+from ..ir.guards import Guard, Relation, any_of, relation
 from ..ir.size import floordiv, maximum, minimum, modulo, symbols_of
 
 #: The largest size that a symbol without an upper bound may take.
 LARGEST = 2**31 - 1
+
+#: sympy's relations -> ours, and those that hold where they do not.
+_RELATIONS = {
+    "Equality": "==", "Unequality": "!=", "LessThan": "<=", "GreaterThan": ">=", "StrictLessThan": "<",
+    "StrictGreaterThan": ">",
+}  # fmt: skip
+_OPPOSITES = {
+    "Equality": "Ne", "Unequality": "Eq", "LessThan": "Gt", "GreaterThan": "Lt", "StrictLessThan": "Ge",
+    "StrictGreaterThan": "Le",
+}  # fmt: skip
 
 
 class SymbolTable:
@@ -45,6 +56,42 @@ class SymbolTable:
     def symbols(self) -> tuple[Symbol, ...]:
         """Return the IR symbols in the order in which PyTorch met them."""
         return tuple(dict.fromkeys(s for size in self._sizes.values() for s in symbols_of(size)))
+
+    def guards(self, conditions: Iterable[Any]) -> tuple[Guard, ...]:
+        """Return conditions (sympy relations, and what ``and``, ``or`` and ``not`` make of them) as guards.
+
+        Raises:
+            UsageError: a condition says something that guards cannot, or holds for no sizes.
+        """
+        found: list[Guard] = []
+        for condition in conditions:
+            for clause in self._clauses(condition):
+                made = any_of(clause)
+                if made is False:
+                    raise UsageError(f"the program demands {condition}, which holds for no sizes in their ranges")
+                if isinstance(made, Guard):
+                    found.append(made)
+        return tuple(dict.fromkeys(found))
+
+    def _clauses(self, e: Any) -> list[list[Relation | bool]]:
+        """Return a condition as clauses that all hold, each a list of relations of which one does."""
+        name = type(e).__name__
+        if name in ("BooleanTrue", "BooleanFalse"):
+            return [[bool(e)]]
+        if name == "And":
+            return [clause for a in e.args for clause in self._clauses(a)]
+        if name == "Or":
+            total: list[list[Relation | bool]] = [[]]
+            for a in e.args:
+                total = [[*x, *y] for x in total for y in self._clauses(a)]
+            return total
+        if name == "Not":
+            (inner,) = e.args
+            if type(inner).__name__ in _OPPOSITES:
+                return self._clauses(getattr(sympy, _OPPOSITES[type(inner).__name__])(*inner.args))
+        if name in _RELATIONS:
+            return [[relation(_RELATIONS[name], *map(self._convert, e.args))]]
+        raise UsageError(f"the program demands {e}, expected a comparison of sizes")
 
     def _convert(self, e: Any) -> SizeLike:
         if e.is_Integer:

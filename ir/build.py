@@ -134,6 +134,8 @@ class GraphBuilder:
             VerifyError: a rule of the operator is broken.
         """
         wrapped = tuple(_wrap(o) for o in operands)
+        if self.guards:
+            attributes = {k: self._simplified(v) for k, v in attributes.items()}
         node = Node(op, wrapped, tuple(attributes.items()), (), (), location)
         inferred = infer_under(node, self.types, self.ops, self.facts)
         if inferred.undecided:
@@ -142,6 +144,11 @@ class GraphBuilder:
         stems = _stems(result, op, [p.name for p in definition.results])
         padded = wrapped + (None,) * (len(definition.operands) - len(wrapped))
         return self._append(op, padded, inferred.attributes, inferred.types, stems, location)
+
+    def _simplified(self, value: Any) -> Any:
+        if isinstance(value, tuple):
+            return tuple(map(self._simplified, value))
+        return self.facts.simplify(value) if isinstance(value, Size) else value
 
     def opaque(
         self,

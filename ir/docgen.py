@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .intrinsics import INTRINSICS
 from .load import OPS_DIR, builtin_ops, clause_rows, read_text, signature
-from .opdef import Expand, Hook, Index, Opaque, OpDef, OpSet, Reduce, Scalar
+from .opdef import Expand, Hook, Index, Opaque, OpDef, OpSet, Random, Reduce, Scalar
 
 #: The page of the repository; absent from an installed wheel.
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "docs" / "ops.md"
@@ -20,6 +20,7 @@ _KINDS = {
     Index: "an element by its coordinates",
     Expand: "other operators",
     Hook: "a function of the oracle",
+    Random: "drawn at every call",
     Opaque: "PyTorch's own",
 }
 
@@ -75,7 +76,7 @@ def operator_section(op: OpDef) -> str:
         for key, text in clause_rows(op)
         if key not in ("doc", "source", "aten", "lax")
     ]
-    order = "type let where range scalar reduce index expand hook opaque flops torch jax triton".split()
+    order = "type let where range scalar reduce index expand hook random opaque flops torch jax triton".split()
     rows.sort(key=lambda row: order.index(row[0]))
     body = list(_wrapped(signature(op), 4))
     for key, text in rows:

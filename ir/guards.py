@@ -290,9 +290,46 @@ class Facts:
         impossible = {"<": lo >= 0, "<=": lo > 0, ">": hi <= 0, ">=": hi < 0}[op]
         return True if always else False if impossible else UNKNOWN
 
+    def simplify(self, size: SizeLike) -> SizeLike:
+        """Return a size that is equal where the guards hold, without extremes and quotients that they decide."""
+        if isinstance(size, int) or not self.guards:
+            return size
+        own = {s.name for s in symbols_of(size)}
+        reduced = self._reduced(size)
+        if {s.name for s in symbols_of(reduced)} <= own and _n_quotients(reduced) < _n_quotients(size):
+            tight = {s.name: s for s in symbols_of(size)}
+            size = substitute(reduced, {n: Size((((s,), 1),)) for n, s in tight.items()})
+        total: SizeLike = 0
+        for monomial, c in size.terms if isinstance(size, Size) else [((), size)]:
+            product: SizeLike = c
+            for atom in monomial:
+                product = product * self._simple_atom(atom)
+            total = total + product
+        return total
+
+    def _simple_atom(self, atom: Any) -> SizeLike:
+        if isinstance(atom, Symbol):
+            return Size((((atom,), 1),))
+        a, b = self.simplify(atom.a), self.simplify(atom.b)
+        if atom.op in ("min", "max"):
+            for x, y in ((a, b), (b, a)):
+                if self.decide("<=" if atom.op == "min" else ">=", x, y) is True:
+                    return x
+        if atom.op == "%" and self.decide("==", modulo(a, b), 0) is True:
+            return 0
+        return {"//": floordiv, "%": modulo, "min": minimum, "max": maximum}[atom.op](a, b)
+
     def implies(self, guard: Guard) -> bool:
         """Return whether the guards are known to say this one, too."""
         return guard in self.guards or any(self.decide(r.op, r.a, r.b) is True for r in guard.alternatives)
+
+
+def _n_quotients(size: SizeLike) -> int:
+    """Return how many quotients, remainders and extremes a size is made of."""
+    if isinstance(size, int):
+        return 0
+    atoms = [a for monomial, _ in size.terms for a in monomial if isinstance(a, Quotient)]
+    return sum(1 + _n_quotients(a.a) + _n_quotients(a.b) for a in atoms)
 
 
 def _learning_order(r: Relation) -> int:
@@ -470,6 +507,11 @@ def tightened(guards: Iterable[Guard], symbols: Iterable[Symbol]) -> tuple[tuple
             if len(fits) < len(values):
                 needed.append((g, set(values) - set(fits)))
                 values = fits
+        step = values[1] - values[0] if len(values) > 1 else 1
+        if step > 1 and values == list(range(values[0], values[-1] + 1, step)):
+            size = Size((((s,), 1),))
+            regular = any_of([relation("==", modulo(size, step), values[0] % step)])
+            needed = [(regular, set(range(values[0], values[-1])) - set(values))] if isinstance(regular, Guard) else []
         # What lies outside the first and the last value is said by the range.
         ends = range(values[0], values[-1] + 1) if values else range(0)
         kept += [g for g, dropped in needed if any(v in ends for v in dropped)]
@@ -543,6 +585,20 @@ def _solved(name: str, guards: Iterable[Guard], env: Mapping[str, int]) -> int |
         if value is not None:
             return value
     return None
+
+
+def solved_for(size: SizeLike, name: str) -> tuple[SizeLike, SizeLike] | None:
+    """Return (factor, rest) with ``size == factor * name + rest``, neither speaking of ``name``; None where there are none."""
+    factor: SizeLike = 0
+    rest: SizeLike = 0
+    for monomial, c in size.terms if isinstance(size, Size) else [((), size)]:
+        own = [a for a in monomial if isinstance(a, Symbol) and a.name == name]
+        others = [a for a in monomial if a not in own]
+        if len(own) > 1 or name in {s.name for a in others for s in symbols_of(Size((((a,), 1),)))}:
+            return None
+        term = _sum({tuple(others): c})
+        factor, rest = (factor + term, rest) if own else (factor, rest + term)
+    return None if factor == 0 else (factor, rest)
 
 
 def solve(size: SizeLike, name: str) -> int | None:

@@ -11,6 +11,7 @@ from . import expr as ex
 from .errors import DrtError, ParseError, UsageError
 from .opdef import (
     COMBINERS,
+    DISTRIBUTIONS,
     AtenPattern,
     Attribute,
     Constraint,
@@ -24,6 +25,7 @@ from .opdef import (
     OpDef,
     OpSet,
     Param,
+    Random,
     Reduce,
     Scalar,
     ValueRange,
@@ -215,6 +217,18 @@ class _Builder(_ExprBuilder):
     def hook(self, name: Token) -> tuple[str, Any]:
         return "body", Hook(str(name))
 
+    def random(self, result: Token, distribution: Token, *parameters: ex.Expr | None) -> tuple[str, Any]:
+        if distribution not in DISTRIBUTIONS:
+            known = ", ".join(DISTRIBUTIONS)
+            raise self.error(distribution, f"unknown distribution '{distribution}', expected one of {known}")
+        given = tuple(p for p in parameters if p is not None)
+        wanted = DISTRIBUTIONS[distribution]
+        if len(given) != len(wanted):
+            raise self.error(
+                distribution, f"{distribution} has {len(given)} parameters, expected {len(wanted)}: {', '.join(wanted)}"
+            )
+        return "body", Random(str(result), str(distribution), given)
+
     def opaque(self, reason: Token) -> tuple[str, Any]:
         return "body", Opaque(unquote(reason))
 
@@ -268,7 +282,7 @@ class _Builder(_ExprBuilder):
                 fields[key] = value
         if scalars:
             if "body" in fields:
-                message = "two meanings, expected one of scalar, reduce, index, expand, hook"
+                message = "two meanings, expected one of scalar, reduce, index, expand, hook, random"
                 raise self.error(name, message, str(name))
             fields["body"] = Scalar(tuple(scalars))
         op = OpDef(
@@ -342,6 +356,9 @@ def _check(op: OpDef) -> None:
             need(axes, "reduce")
         case Index(_, coordinates, e):
             need(e, "index", {c.name for c in coordinates if isinstance(c, (ex.Sym, ex.Pack))})
+        case Random(result, _, parameters):
+            for e in parameters:
+                need(e, f"random {result}")
         case Expand(statements):
             known: set[str] = set()
             for name, e in statements:
@@ -520,6 +537,8 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
             rows.append(("expand", "{ " + " ".join(f"{n} = {ex.to_text(e)};" for n, e in statements) + " }"))
         case Hook(name):
             rows.append(("hook", name))
+        case Random(result, distribution, parameters):
+            rows.append(("random", f"{result} = {distribution}({', '.join(map(ex.to_text, parameters))})"))
         case Opaque(reason):
             rows.append(("opaque", ex.quote(reason)))
     rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]

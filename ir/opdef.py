@@ -20,6 +20,13 @@ ATTRIBUTE_KINDS = ("int", "float", "number", "bool", "enum", "str", "dtype", "in
 #: Combiners of ``reduce`` and of ``sum{k in K} ...``.
 COMBINERS = ("sum", "prod", "max", "min", "any", "all", "argmax", "argmin")
 
+#: Distributions of ``random`` and what their parameters are.  Two are drawn as a whole: ``permutation`` is a random order
+#: of the numbers below n, ``categorical`` draws positions along the last axis of its weights.
+DISTRIBUTIONS: dict[str, tuple[str, ...]] = {
+    "uniform": ("low", "high"), "normal": ("mean", "std"), "bernoulli": ("p",), "integers": ("low", "high"),
+    "poisson": ("rate",), "permutation": ("n",), "categorical": ("weights", "n", "replacement"),
+}  # fmt: skip
+
 
 @attrs.frozen
 class Location:
@@ -139,13 +146,25 @@ class Hook:
 
 
 @attrs.frozen
+class Random:
+    """``random y = bernoulli(p)``: each element drawn anew at every call, independently of all others.
+
+    The parameters are scalar expressions: numbers, attributes, or operands that broadcast to the result.
+    """
+
+    result: str
+    distribution: str
+    parameters: tuple[Expr, ...]
+
+
+@attrs.frozen
 class Opaque:
     """No meaning in the language: PyTorch is the reference; ``reason`` says why."""
 
     reason: str
 
 
-Body: TypeAlias = Union[Scalar, Reduce, Index, Expand, Hook, Opaque]
+Body: TypeAlias = Union[Scalar, Reduce, Index, Expand, Hook, Random, Opaque]
 
 
 @attrs.frozen

@@ -12,6 +12,7 @@ import attrs
 
 from . import expr as ex
 from .build import infer_node
+from .effects import random_operators
 from .errors import Unsupported, VerifyError
 from .evaluate import partial
 from .graph import OPAQUE, AttrValue, Graph, Literal, Node, Operand, Update
@@ -56,11 +57,12 @@ def eliminate_dead_code(graph: Graph) -> Graph:
 def eliminate_common_subexpressions(graph: Graph, ops: OpSet | None = None) -> Graph:
     """Return the graph with equal applications made once; the first keeps its names.
 
-    The operands of a symmetric operator may stand in either order.  What has no meaning in the language (an ``opaque``
-    node or body) may be random and stays.
+    The operands of a symmetric operator may stand in either order.  What is random stays, and so does what has no meaning
+    in the language (an ``opaque`` node or body), which may be.
     """
     ops = builtin_ops() if ops is None else ops
     symmetric: dict[str, bool] = {}
+    random = random_operators(ops)
     seen: dict[Any, Node] = {}
     renamed: dict[str, Operand] = {}
     kept: list[Node] = []
@@ -68,7 +70,7 @@ def eliminate_common_subexpressions(graph: Graph, ops: OpSet | None = None) -> G
         operands = rename_operands(node.operands, renamed)
         node = attrs.evolve(node, operands=operands) if operands != node.operands else node
         op = ops.get(node.op)
-        if node.op == OPAQUE or op is None or isinstance(op.body, Opaque):
+        if node.op == OPAQUE or op is None or isinstance(op.body, Opaque) or node.op in random:
             kept.append(node)
             continue
         if node.op not in symmetric:

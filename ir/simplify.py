@@ -11,6 +11,7 @@ from typing import Any
 import attrs
 
 from .cost import is_view, node_flops
+from .effects import may_be_random
 from .errors import ParseError, Unsupported, VerifyError
 from .graph import OPAQUE, Graph, Node, Operand, Update
 from .guards import Facts
@@ -134,7 +135,7 @@ class _Editor:
                 if unknown:
                     pending += unknown
                     continue
-                still = node.op != OPAQUE and all(self.frozen[u] for u in node.uses())
+                still = not may_be_random(node, self.ops) and all(self.frozen[u] for u in node.uses())
                 self.frozen.update(dict.fromkeys(node.results, still))
                 pending.pop()
         return self.frozen[operand]

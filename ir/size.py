@@ -290,7 +290,40 @@ def compare(op: str, a: SizeLike, b: SizeLike) -> bool | None:
         return equal if op == "==" or equal is None else not equal
     always = {"<": hi < 0, "<=": hi <= 0, ">": lo > 0, ">=": lo >= 0}[op]
     never = {"<": lo >= 0, "<=": lo > 0, ">": hi <= 0, ">=": hi < 0}[op]
-    return True if always else False if never else None
+    if always or never:
+        return bool(always)
+    return _by_cases(op, difference)
+
+
+def _by_cases(op: str, difference: SizeLike) -> bool | None:
+    """Compare with 0 a sum in which a minimum or maximum stands alone, by what it is at most, at least, or one of."""
+    for monomial, c in _terms(difference):
+        atom = monomial[0] if len(monomial) == 1 else None
+        if not isinstance(atom, Quotient) or atom.op == "%":
+            continue
+        rest = difference - _normal({monomial: c})
+        if atom.op == "//":
+            # a // b lies between (a - b + 1) / b and a / b.
+            if not isinstance(atom.b, int) or atom.b <= 0 or op not in ("<", "<=", ">", ">="):
+                continue
+            most, least = atom.b * rest + c * atom.a, atom.b * rest + c * (atom.a - atom.b + 1)
+            if c < 0:
+                most, least = least, most
+            ends = (least, most) if op in (">", ">=") else (most, least)
+            if compare(op, ends[0], 0) is True:
+                return True
+            if compare(op, ends[1], 0) is False:
+                return False
+            continue
+        cases = [compare(op, rest + c * side, 0) for side in (atom.a, atom.b)]
+        # c * min(a, b) with c < 0, and c * max(a, b) with c > 0, is the larger of its cases.
+        larger = (atom.op == "max") == (c > 0)
+        enough = {">": larger, ">=": larger, "<": not larger, "<=": not larger}[op]
+        if cases == [True, True] or (enough and True in cases):
+            return True
+        if cases == [False, False] or (not enough and False in cases):
+            return False
+    return None
 
 
 def _never_zero(value: SizeLike) -> bool:

@@ -15,6 +15,7 @@ from typing import Protocol
 import attrs
 
 from ..backend.candidate import Target
+from ..backend.opaque import draws
 from ..backend.user_kernels import has_user_kernel
 from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, print_graph
 from ..ir.binding import part_symbols
@@ -86,14 +87,14 @@ class Part:
     reason: str = ""
 
 
-def parameter_only(graph: Graph) -> frozenset[int]:
-    """Return the nodes that depend on parameters, buffers and constants alone, and on none that the call writes."""
+def parameter_only(graph: Graph, ops: OpSet) -> frozenset[int]:
+    """Return the nodes that depend on parameters, buffers and constants alone: on none that the call writes, on no chance."""
     written = {u.target for u in graph.updates}
     fixed = {i.name for i in graph.inputs if i.kind != "input" and i.name not in written}
     found: set[int] = set()
     for k, node in enumerate(graph.nodes):
         reads = list(node.uses())
-        if reads and all(v in fixed for v in reads):
+        if reads and all(v in fixed for v in reads) and not draws(node, ops):
             found.add(k)
             fixed |= set(node.results)
     return frozenset(found)
@@ -180,10 +181,14 @@ class _Cutter:
 
     def __init__(self, graph: Graph, ops: OpSet, planner: Planner, target: Target) -> None:
         self.graph, self.ops, self.planner, self.target = graph, ops, planner, target
-        self.once = parameter_only(graph)
+        self.once = parameter_only(graph, ops)
         self.compute = [k for k, n in enumerate(graph.nodes) if not is_view(n.op, ops)]
         self.position = _positions(graph)
         self.sources = {k: self._sources(k) for k in self.compute}
+        # Random numbers are drawn in the order of the program: each node that draws some waits for the one before it.
+        random = [k for k in self.compute if draws(graph.nodes[k], ops)]
+        for earlier, later in zip(random, random[1:], strict=False):
+            self.sources[later] |= {earlier}
         self.cluster = {k: frozenset({k}) for k in self.compute}
         self.plans: dict[frozenset[int], PlanLike | str] = {}
         # A kernel that a user wrote computes its operator and nothing around it.
@@ -317,7 +322,7 @@ def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> lis
         views = not isinstance(plan, str) and not members & cutter.own
         fragment = extract(graph, indices, ops, name=_name(graph, indices, n), views=views)
         parts.append(Part(indices, fragment, reason=plan) if isinstance(plan, str) else Part(indices, fragment, plan))
-    return order_parts(graph, [*parts, *_views_needed(graph, parts)])
+    return order_parts(graph, [*parts, *_views_needed(graph, parts)], ops)
 
 
 def _name(graph: Graph, indices: Sequence[int], n: int) -> str:
@@ -349,9 +354,12 @@ def _views_needed(graph: Graph, parts: Sequence[Part]) -> list[Part]:
     return out
 
 
-def order_parts(graph: Graph, parts: Sequence[Part]) -> list[Part]:
-    """Return ``parts`` in an order in which each value is defined before it is read."""
+def order_parts(graph: Graph, parts: Sequence[Part], ops: OpSet) -> list[Part]:
+    """Return ``parts`` in an order in which each value is defined before it is read, and what is random stays in order."""
     owner = {r: p for p in parts for r in p.fragment.outputs if isinstance(r, str)}
+    # What draws random numbers keeps its order, so that equal seeds give equal numbers.
+    chance = sorted((p for p in parts if any(draws(n, ops) for n in p.fragment.nodes)), key=lambda p: p.indices)
+    before = {later.indices: earlier for earlier, later in zip(chance, chance[1:], strict=False)}
     done: set[int] = set()
     out: list[Part] = []
 
@@ -367,6 +375,8 @@ def order_parts(graph: Graph, parts: Sequence[Part]) -> list[Part]:
                 continue
             stack.append((part, True))
             stack.extend((owner[i.name], False) for i in part.fragment.inputs if i.name in owner)
+            if part.indices in before:
+                stack.append((before[part.indices], False))
 
     for part in sorted(parts, key=lambda p: p.indices):
         visit(part)

@@ -29,12 +29,13 @@ from ...ir import (
     infer,
 )
 from ...ir.binding import read_sizes
-from ...ir.opdef import Expand, Hook, Index, Opaque, Reduce, Scalar
+from ...ir.opdef import Expand, Hook, Index, Opaque, Random, Reduce, Scalar
 from ...ir.size import substitute
 from ...ir.typesys import is_float
 from ..opaque import run_opaque
 from ..resolve import run_clause
 from .bodies import KEPT_DTYPES, Body, combine, to_tensor
+from .chance import SAMPLERS
 from .hooks import HOOKS
 
 #: ``definition`` reads bodies; ``torch`` calls each operator's ``torch`` clause, for sizes at which bodies are slow.
@@ -43,6 +44,8 @@ MODES = ("definition", "torch")
 
 class Oracle:
     """Evaluates graphs in float64.
+
+    What is random is drawn anew at each run, from PyTorch's generator.
 
     Rounding to the graph's dtypes is left out: the oracle gives the values that exact arithmetic would give, up to
     float64.  Integers and booleans are exact, and wrap as PyTorch's do.
@@ -140,6 +143,9 @@ class Oracle:
             if body.name not in HOOKS:
                 raise InternalError(f"{op.name}: no hook is called {body.name}")
             results = HOOKS[body.name](by_name, inferred.env)
+        elif isinstance(body, Random):
+            values = [Body(inferred.env, by_name, device).value(p) for p in body.parameters]
+            results = [SAMPLERS[body.distribution](inferred.types[0].shape, values, device)]  # type: ignore[arg-type]
         elif isinstance(body, Opaque):
             raise UsageError(f"has neither a meaning nor a torch clause: {body.reason}", subject=op.name)
         else:

@@ -94,6 +94,10 @@ class Block(nn.Module):
 
     def forward(self, x, class_):
         B = x.shape[0]
+        if class_.shape != (B, 8):
+            raise ValueError(f'block: input class has shape {list(class_.shape)}, expected bool[B, 8]')
+        if not 1 <= B <= 4096:
+            raise ValueError(f'block: size B is {B}, expected 1..4096')
         h = F.linear(x, self.layers[0].weight)
         s = h - self.mean
         p = s ** 2.0
