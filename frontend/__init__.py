@@ -8,6 +8,7 @@ from .calling import OutSpec as OutSpec
 from .export import Imported as Imported
 from .export import import_module as import_module
 from .importer import Unknown as Unknown
+from .jaxpr import import_jax as import_jax
 from .load import LoadedModel as LoadedModel
 from .load import load_model as load_model
 from .saved import SUFFIX as SAVED_SUFFIX

@@ -59,6 +59,13 @@ HINTS: dict[str, list[dict[str, Any]]] = {
          "_": (2, 4, 6, 5), "m": m, "c": m is None, "s": 0.5}
         for m in (None, "f32[3, 6]")
     ],
+    "tril_from_positions": [{"x": "f32[3, 4]", "r": r, "c": c, "m": r + 3, "n": c + 4, "t": "i32", "p": (3, 1)}
+                            for r, c in ((0, 0), (2, 0), (0, 1))],
+    "triu_from_positions": [{"x": "f32[3, 4]", "r": r, "c": c, "m": r + 3, "n": c + 4, "t": "i32", "p": (3, 1)}
+                            for r, c in ((0, 0), (2, 0), (0, 1))],
+    "attention_causal_positions": [{**_ATTENTION, "m": 3, "n": 5, "t": "i64", "p": (3, 1)}],
+    "logsumexp_shifted_without_axes": [{"x": "f32[3, 4]", "m": "f32[3]", "a": (1,), "s": (3, 1)}],
+    "log_softmax_shifted": [{"x": "f32[3, 4]", "m": "f32[3, 1]", "i": 1}],
     "attention_causal": [{**_ATTENTION, "_": (3, 5), "t": "bool"}],
     "layer_norm_from_variance": [_NORM],
     "layer_norm_weight": [_NORM],
