@@ -33,6 +33,7 @@ import attrs
 import torch
 
 from ..ir.errors import UsageError
+from . import jail
 
 _DTYPES = {str(d).removeprefix("torch."): d for d in (
     torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
@@ -136,15 +137,15 @@ def _limit(memory_mb: int, cpu_s: int) -> None:
         resource.setrlimit(kind, (bound, bound))
 
 
-def _confine(workdir: str) -> None:
-    """Take away what a candidate has no use for: the environment and the terminal.
-
-    A jail of the kernel (Landlock, seccomp, namespaces) belongs here, after the limits and before the candidate's code.
-    """
+def _isolate(job: dict[str, Any]) -> list[str]:
+    """Take away what a candidate has no use for; return the measures that this machine lacks."""
+    workdir = job["dir"]
     os.chdir(workdir)
     keep = {k: v for k, v in os.environ.items() if k in ("TRITON_INTERPRET", "OMP_NUM_THREADS", "LANG", "PATH")}
     os.environ.clear()
     os.environ.update(keep, HOME=workdir, TMPDIR=workdir, TRITON_CACHE_DIR=os.path.join(workdir, "triton"))
+    tempfile.tempdir = None  # so that TMPDIR is read again
+    return jail.confine(workdir, job["user"], job["executing"])
 
 
 def _child(job: dict[str, Any], handler: Any) -> None:
@@ -155,52 +156,70 @@ def _child(job: dict[str, Any], handler: Any) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     channel = Channel(os.path.join(workdir, "reply"))
-    _limit(job["memory_mb"], job["cpu_s"])
-    _confine(workdir)
     request = next(read_frames(Path(workdir, "job").read_bytes()))
+    _limit(job["memory_mb"], job["cpu_s"])
+    _isolate(job)
     handler(request, channel)
     channel.send("end")
 
 
-def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
-    """Fork the child, wait for it until the deadline, end its process group, and say what became of it."""
-    started = time.monotonic()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
+def _run_child(job: dict[str, Any], handler: Any) -> None:
+    """Be the child: run the job's handler and exit."""
+    code = 3
+    try:
+        os.setsid()
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        _child(job, handler)
+        code = 0
+    except BaseException:
+        import traceback
+
+        traceback.print_exc()
+    finally:
+        with contextlib.suppress(BaseException):
+            sys.stdout.flush()
+            sys.stderr.flush()
+        os._exit(code)
+
+
+def _first_process(job: dict[str, Any], handler: Any, result: int) -> None:
+    """Be the first process of the job's namespace: fork the child, pass its status on, and end; all others end with it."""
     pid = os.fork()
     if pid == 0:
-        code = 3
-        try:
-            os.setsid()
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
-            _child(job, handler)
-            code = 0
-        except BaseException:
-            import traceback
+        os.close(result)
+        _run_child(job, handler)
+    waited, status = 0, 0
+    while waited != pid:
+        waited, status = os.wait()
+    os.write(result, struct.pack("<i", status))
+    os._exit(0)
 
-            traceback.print_exc()
-        finally:
-            with contextlib.suppress(BaseException):
-                sys.stdout.flush()
-                sys.stderr.flush()
-            os._exit(code)
-    status: int | None = None
-    while status is None:
-        done, waited = os.waitpid(pid, os.WNOHANG)
-        if done:
-            status = waited
-            break
-        left = started + job["timeout_s"] - time.monotonic()
-        if left <= 0:
-            break
-        signal.sigtimedwait({signal.SIGCHLD}, min(left, 1.0))
-    timed_out = status is None
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(pid, signal.SIGKILL)
-    if status is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
-        _, status = os.waitpid(pid, 0)
+
+def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
+    """Run the child until the deadline, end whatever it has started, and say what became of it."""
+    started = time.monotonic()
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    with contextlib.suppress(OSError, AttributeError):
+        jail.adopt_orphans()
+    with contextlib.suppress(OSError, AttributeError):
+        jail.number_processes_anew()
+    if job["user"] is not None:
+        os.chown(job["dir"], job["user"], job["user"])
+    reading, writing = os.pipe()
+    first = os.fork()
+    if first == 0:
+        os.close(reading)
+        _first_process(job, handler, writing)
+    os.close(writing)
+    left = max(0.0, started + job["timeout_s"] - time.monotonic())
+    timed_out = not select.select([reading], [], [], left)[0]
+    answer = b"" if timed_out else os.read(reading, 4)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(first, signal.SIGKILL)
+    os.waitpid(first, 0)
+    _end_descendants()
+    # Without an answer the first process was ended by what it had to watch.
+    status = struct.unpack("<i", answer)[0] if len(answer) == 4 else int(signal.SIGKILL)
     if timed_out:
         word, detail = "timeout", f"no result within {job['timeout_s']:g} s"
     elif os.WIFSIGNALED(status):
@@ -216,6 +235,23 @@ def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
         {"id": job["id"], "status": word, "detail": detail, "time_ms": (time.monotonic() - started) * 1e3}
     )
     os.write(out, (line + "\n").encode())
+
+
+def _end_descendants() -> None:
+    """End what a child has left behind, processes that left its group included."""
+    listing = Path(f"/proc/self/task/{os.getpid()}/children")
+    for _ in range(1000):
+        try:
+            left = [int(p) for p in listing.read_text().split()]
+        except OSError:
+            return
+        if not left:
+            return
+        for pid in left:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(-1, 0)
 
 
 def serve(handler: Any) -> None:
@@ -276,8 +312,8 @@ _SINGLE_THREAD = {
 class Sandbox:
     """A fork server for one kind of job; start it with :func:`interpreter_sandbox` or :func:`compiler_sandbox`."""
 
-    def __init__(self, module: str, environment: Mapping[str, str]) -> None:
-        self._module, self._environment = module, dict(environment)
+    def __init__(self, module: str, environment: Mapping[str, str], executing: bool = False) -> None:
+        self._module, self._environment, self._executing = module, dict(environment), executing
         self._lock = threading.Lock()
         self._server: subprocess.Popen[bytes] | None = None
         self._waiting: dict[str, Future[dict[str, Any]]] = {}
@@ -333,7 +369,10 @@ class Sandbox:
             inner: Future[dict[str, Any]] = Future()
             self._waiting[name] = inner
             server = self._server
-        job = {"id": name, "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5}
+        job = {
+            "id": name, "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5,
+            "user": jail.foreign_user(self._count), "executing": self._executing,
+        }  # fmt: skip
         outer: Future[Reply] = Future()
         inner.add_done_callback(lambda f: outer.set_result(_collect(workdir, f.result())))
         try:
@@ -391,10 +430,10 @@ def _collect(workdir: str, message: dict[str, Any]) -> Reply:
 _SANDBOXES: dict[str, Sandbox] = {}
 
 
-def _sandbox(module: str, environment: Mapping[str, str]) -> Sandbox:
+def _sandbox(module: str, environment: Mapping[str, str], executing: bool = False) -> Sandbox:
     key = f"{module}@{os.getpid()}"  # a server belongs to the process that started it
     if key not in _SANDBOXES:
-        _SANDBOXES[key] = Sandbox(module, {**_SINGLE_THREAD, **environment})
+        _SANDBOXES[key] = Sandbox(module, {**_SINGLE_THREAD, **environment}, executing)
         atexit.register(_SANDBOXES[key].close)
     return _SANDBOXES[key]
 
@@ -406,7 +445,7 @@ def interpreter_sandbox() -> Sandbox:
 
 def compiler_sandbox() -> Sandbox:
     """The sandbox whose children compile kernels to machine code without a GPU."""
-    return _sandbox("compiling", {"TRITON_INTERPRET": "0"})
+    return _sandbox("compiling", {"TRITON_INTERPRET": "0"}, executing=True)  # it starts the assembler
 
 
 # -- a persistent process, for a device --------------------------------------------------------------------------------

@@ -1,0 +1,147 @@
+"""Hostile candidates: each attack is refused or ended, nothing outside changes, and the sandbox goes on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from drt.backend import jail
+from drt.backend.sandbox import Frame, Reply, interpreter_sandbox
+from drt.backend.verify import worker_job
+from programs.judged import BIAS_GELU
+
+MEASURES = {m.name: m for m in jail.survey()}
+
+
+def run(source: str, timeout_s: float = 30.0, memory_mb: int = 4096) -> Reply:
+    x, b = torch.randn(6, 8), torch.randn(8)
+    header = worker_job(source + "\n" + BIAS_GELU.source, "f", ["x", "b"], [[x, b]])
+    return interpreter_sandbox().run(Frame(header, {"0.0": x, "0.1": b}), timeout_s, memory_mb)
+
+
+def error_of(reply: Reply) -> str:
+    """Return what importing the candidate raised."""
+    frames = reply.named("import_error")
+    assert frames, (reply.status, reply.detail, reply.log[-500:])
+    return str(frames[0].header["error"])
+
+
+@pytest.fixture(autouse=True)
+def alive() -> object:
+    """After every attack an honest candidate still gets its answer."""
+    yield
+    assert run("").status == "ok"
+
+
+def needs(name: str) -> pytest.MarkDecorator:
+    m = MEASURES[name]
+    return pytest.mark.skipif(not m.holds, reason=f"this machine lacks {name}: {m.detail}")
+
+
+#: Attack -> (measure that refuses it, what it does, words of the refusal).
+REFUSED = {
+    "read accounts": ("files", "open('/etc/passwd').read()", "Permission denied"),
+    "read the shadow file": ("files", "open('/etc/shadow').read()", "Permission denied"),
+    "list home": ("files", "import os\nos.listdir(os.path.expanduser('~root'))", "Permission denied"),
+    "write to /tmp": ("files", "open('/tmp/drt_escaped', 'w').write('x')", "Permission denied"),
+    "write into the package": ("files", "import torch\nopen(torch.__file__, 'a').write('#')", "Permission denied"),
+    "delete a file": ("files", "import os, torch\nos.unlink(torch.__file__)", "Permission denied"),
+    "leave through a link": ("files", "import os\nos.symlink('/etc', 'e')\nopen('e/hostname').read()", "Permission denied"),
+    "make a device": ("system calls", "import os\nos.mknod('d', 0o60600, os.makedev(8, 0))", "Operation not permitted"),
+    "connect": ("system calls", "import socket\nsocket.create_connection(('127.0.0.1', 9))", "Operation not permitted"),
+    "send datagrams": ("system calls", "import socket\nsocket.socket(socket.AF_INET, socket.SOCK_DGRAM)", "Operation not permitted"),
+    "open a local socket": ("system calls", "import socket\nsocket.socket(socket.AF_UNIX)", "Operation not permitted"),
+    "start a program": ("system calls", "import subprocess\nsubprocess.run(['/bin/true'], check=True)", "Operation not permitted"),
+    "become a program": ("system calls", "import os\nos.execv('/bin/true', ['true'])", "Operation not permitted"),
+    "chroot": ("system calls", "import os\nos.chroot('.')", "Operation not permitted"),
+    "trace the parent": (
+        "system calls",
+        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\n"
+        "if c.ptrace(16, os.getppid(), 0, 0) != 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))",
+        "Operation not permitted",
+    ),
+    "leave the namespace": (
+        "system calls",
+        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\n"
+        "if c.unshare(0x10000000) != 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))",
+        "Operation not permitted",
+    ),
+    "kill everything": ("processes", "import os, signal\nos.kill(-1, signal.SIGKILL)", "No such process"),
+    "kill the judge": ("processes", f"import os, signal\nos.kill({os.getpid()}, signal.SIGTERM)", "No such process"),
+    "fill memory": ("", "x = []\nwhile True: x.append(bytearray(1 << 28))", "MemoryError"),
+    "fill the disk": ("", "f = open('big', 'wb')\nwhile True: f.write(bytes(1 << 26))", "File too large"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", REFUSED)
+def test_attack_is_refused(attack: str) -> None:
+    measure, source, words = REFUSED[attack]
+    if measure and not MEASURES[measure].holds:
+        pytest.skip(f"this machine lacks {measure}: {MEASURES[measure].detail}")
+    assert words in error_of(run(source))
+    assert not Path("/tmp/drt_escaped").exists()
+
+
+#: Attack -> (what it does, how its job ends).
+ENDED = {
+    "loop": ("while True: pass", {"timeout"}),
+    "loop deaf to signals": (
+        "import signal\nfor s in range(1, 32):\n    if s not in (9, 19): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
+        {"timeout"},
+    ),
+    "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", {"timeout"}),
+    "segmentation fault": ("import ctypes\nctypes.string_at(0)", {"signal"}),
+    "abort": ("import os\nos.abort()", {"signal"}),
+    "exit": ("import os\nos._exit(0)", {"exit"}),
+    "fork bomb": ("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", {"timeout", "signal", "exit"}),
+    "threads": ("import threading, time\nwhile True: threading.Thread(target=time.sleep, args=(60,)).start()", {"timeout", "exit"}),
+    "endless output": ("while True: print('x' * 65536)", {"timeout", "exit", "signal"}),
+    "endless recursion": ("import sys\nsys.setrecursionlimit(1 << 30)\ndef g(): g()\ng()", {"signal", "exit", "timeout"}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", ENDED)
+def test_attack_is_ended(attack: str) -> None:
+    source, statuses = ENDED[attack]
+    started = time.monotonic()
+    reply = run(source, 2.0)
+    threads_refused = attack == "threads" and bool(reply.named("import_error"))
+    assert reply.status in statuses or threads_refused, reply
+    assert not reply.named("run")
+    assert time.monotonic() - started < 30
+
+
+@needs("processes")
+def test_a_daemon_ends_with_its_job(tmp_path: Path) -> None:
+    marker = f"drt daemon {os.getpid()} {time.time()}"
+    source = (
+        "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
+        f"        import ctypes\n        ctypes.CDLL(None).prctl(15, {marker[-15:].encode()!r}, 0, 0, 0)\n"
+        "        time.sleep(600)\n    os._exit(0)\n"
+    )
+    assert run(source).status == "ok"
+    names = []
+    for p in Path("/proc").glob("[0-9]*/comm"):
+        try:
+            names.append(p.read_text().strip())
+        except OSError:
+            continue
+    assert marker[-15:].strip() not in names
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no table of system calls for this machine")
+def test_the_tables_of_system_calls_name_each_number_once() -> None:
+    for column in (0, 1):
+        numbers = [n[column] for n in (*jail._REFUSED.values(), *jail._EXECUTING.values()) if n[column] is not None]
+        assert len(numbers) == len(set(numbers))
+
+
+def test_a_missing_measure_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jail.platform, "machine", lambda: "riscv64")
+    by_name = {m.name: m for m in jail.survey()}
+    assert not by_name["system calls"].holds
+    assert "no table of system calls for riscv64; candidates can open connections" in by_name["system calls"].detail
