@@ -22,6 +22,9 @@ from . import functions as fn
 from .element import ALL_LEVELS, Algebra, Elements, broadcast, select
 from .field import LEVELS
 
+#: Elements of the largest tensor that gets ring elements.
+LARGEST = 2**22
+
 _EMPTY = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted", "resize_", "set_"}
 
 
@@ -32,6 +35,8 @@ class Shadow:
         storage = tensor.untyped_storage()
         self.storage, self.unit = storage, tensor.element_size()
         n = storage.nbytes() // self.unit
+        if n > LARGEST:
+            raise Unsupported(f"a tensor of {n} elements, more than {LARGEST}", subject="algebra")
         self.v = np.zeros(n)
         self.r = np.zeros((LEVELS, n), np.int64)
         self.lawful = ALL_LEVELS
@@ -169,9 +174,11 @@ def _keeping(f: Callable[..., Elements]) -> Callable[..., Elements]:
 #: What ATen operators compute, from elements; arguments that were tensors or numbers of the schema's tensors are elements.
 RULES: dict[str, Callable[..., Any]] = {
     **{n: f for n, f in fn.NAMED.items() if n not in ("add", "sub", "div", "isnan", "isinf", "isfinite", "signbit")},
-    "add": _scaled_sum(1), "sub": _scaled_sum(-1), "rsub": _rsub, "div": _div, "true_divide": fn.divide,
-    "float_power": fn.power, "special_ndtr": fn.normcdf,
-    "relu": lambda x: fn.maximum(x, x.algebra.written(0.0)), "silu": lambda x: fn.multiply(x, fn.sigmoid(x)), "gelu": _gelu,
+    "add": _scaled_sum(1), "sub": _scaled_sum(-1), "rsub": _rsub, "div": _div, "true_divide": fn.divide, "ndtr": fn.normcdf,
+    "floor_divide": lambda x, y: fn.floor(fn.divide(x, y)),
+    "float_power": fn.power,
+    "relu": lambda x: fn.maximum(x, x.algebra.written(0.0)),
+    "silu": lambda x: fn.multiply(x, fn.sigmoid(x)), "gelu": _gelu,
     "threshold": _threshold, "clamp": lambda x, low=None, high=None: fn.clip(x, low, high),
     "clamp_min": lambda x, low: fn.clip(x, low, None), "clamp_max": lambda x, high: fn.clip(x, None, high),
     "addcmul": lambda c, x, y, *, value=1: fn.add(c, fn.multiply(fn.multiply(x, y), c.algebra.written(value))),
@@ -198,10 +205,17 @@ MOVES = {
     "clone", "index", "gather", "cat", "stack", "flip", "roll", "index_select", "repeat", "tril", "triu", "_unsafe_index",
     "take", "unfold_copy", "constant_pad_nd", "select_scatter", "slice_scatter", "diag_embed", "masked_select", "_reshape_copy",
     "view_copy", "expand_copy", "permute_copy", "embedding", "scatter", "index_put", "repeat_interleave", "pixel_shuffle",
-    "pixel_unshuffle", "_reshape_alias_copy", "contiguous", "where", "masked_fill",
+    "pixel_unshuffle", "_reshape_alias_copy", "contiguous", "where", "masked_fill", "scatter_add", "index_add",
+    "col2im", "im2col",
 }  # fmt: skip
 #: Parameters of moves that are numbers to be written, not places.
 _FILLS = {"value", "other", "self"}
+
+#: Moves that add up what they put into one place.
+_ADDITIONS = {"scatter_add", "index_add", "scatter_reduce", "col2im", "index_put"}
+
+#: Elementwise functions without laws; with them all whose name begins with ``special_``.
+_UNKNOWN = {"i0", "digamma", "polygamma", "igamma", "igammac", "lgamma", "erfinv"}
 
 _CREATE = {"full", "full_like", "new_full", "scalar_tensor", "fill", "ones", "ones_like", "new_ones", "zeros", "zeros_like",
            "new_zeros", "zero", "arange", "eye", "linspace"}  # fmt: skip
@@ -263,13 +277,15 @@ def _results(
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return [algebra.written(float(value))]
         return [algebra.written(made)]
-    if name in MOVES:
-        return [_moved(shadows, func, given)]
-    if name in ("max", "min", "sort", "topk") and len(values) > 1 and len(floats) == 1:
-        return [_with_indices(shadows, name, func, values)]
+    if name in MOVES or (name == "scatter_reduce" and values.get("reduce") == "sum"):
+        return [_moved(shadows, func, given, name in _ADDITIONS)]
+    if name in ("sort", "topk") or (name in ("max", "min") and isinstance(values.get("dim"), int)):
+        return [_with_indices(shadows, name, func, given)]
     if name in ("max", "min"):
         return [(fn.amax if name == "max" else fn.amin)(shadows.get(values["self"]))]
-    rule = RULES.get(name)
+    rule = RULES.get(name.removeprefix("special_"))
+    if rule is None and (name.startswith("special_") or name in _UNKNOWN):
+        return [_unknown(shadows, name.removeprefix("special_"), func, given)]
     if rule is None:
         raise Unsupported(f"aten.{name} has no reading in the ring", subject="algebra")
     positional, named = [], {}
@@ -291,7 +307,23 @@ def _results(
     return [rule(*positional, **named)]
 
 
-def _moved(shadows: Shadows, func: Any, given: list[tuple[str, str, Any, bool]]) -> Elements:
+def _unknown(shadows: Shadows, name: str, func: Any, given: list[tuple[str, str, Any, bool]]) -> Elements:
+    """Return an elementwise function without laws; its name tells it and its numbers apart."""
+    values = [v for _, _, v, by_place in given if by_place]
+    places = [i for i, v in enumerate(values) if isinstance(v, torch.Tensor)]
+    numbers = "".join(f" {v}" for i, v in enumerate(values) if i not in places)
+
+    def evaluate(*arrays: np.ndarray) -> np.ndarray:
+        own = list(values)
+        for i, a in zip(places, arrays, strict=True):
+            own[i] = torch.from_numpy(a)
+        with _disable_current_modes():
+            return np.asarray(func(*own).numpy())
+
+    return fn.unknown(name + numbers, evaluate, *(shadows.get(values[i]) for i in places))
+
+
+def _moved(shadows: Shadows, func: Any, given: list[tuple[str, str, Any, bool]], adds: bool) -> Elements:
     """Run an operator that moves numbers on the values, and on the residues of each prime."""
     algebra = shadows.algebra
     flat, spec = tree_flatten(
@@ -311,7 +343,7 @@ def _moved(shadows: Shadows, func: Any, given: list[tuple[str, str, Any, bool]])
     def run(plane: Callable[[Elements], np.ndarray]) -> np.ndarray:
         leaves = list(flat)
         for i, x in elements.items():
-            own = np.ascontiguousarray(plane(x))
+            own = np.array(plane(x))
             leaves[i] = own.reshape(-1)[0].item() if i in fills else torch.from_numpy(own).reshape(x.shape)
         positional, named = tree_unflatten(leaves, spec)
         return np.asarray(func(*positional, **named).numpy())
@@ -319,17 +351,21 @@ def _moved(shadows: Shadows, func: Any, given: list[tuple[str, str, Any, bool]])
     with _disable_current_modes():
         v = run(lambda x: x.v)
         r = np.stack([run(lambda x, k=k: x.r[k]) for k in range(LEVELS)])  # type: ignore[misc]
-    return algebra.made(v, r, lawful)
+    if adds:
+        algebra.used.add("arithmetic")
+    return algebra.made(v, algebra.field.reduce(r) if adds else r, lawful)
 
 
-def _with_indices(shadows: Shadows, name: str, func: Any, values: dict[str, Any]) -> Elements:
+def _with_indices(shadows: Shadows, name: str, func: Any, given: list[tuple[str, str, Any, bool]]) -> Elements:
     """Return the values of an operator that gives values and their places along an axis."""
     shadows.algebra.used.add("selection")
+    values = {n: v for n, _, v, _ in given}
     x = shadows.get(values["self"])
     axis = int(values.get("dim", -1))
-    extra = [values[k] for k in ("k", "dim", "keepdim", "descending", "largest", "sorted") if k in values]
     with _disable_current_modes():
-        _, place = func(torch.from_numpy(np.ascontiguousarray(x.v)), *extra)
+        own = torch.from_numpy(x.v.copy())
+        positional = [own if n == "self" else v for n, _, v, by_place in given if by_place]
+        _, place = func(*positional, **{n: v for n, _, v, by_place in given if not by_place})
     index = place.numpy()
     if name in ("max", "min") and not values.get("keepdim", False) and x.ndim:
         return fn.moved(lambda p: np.squeeze(np.take_along_axis(p, np.expand_dims(index, axis), axis), axis), x)

@@ -41,7 +41,7 @@ NARROW_SHARE = 0.25
 FIRST_S, LATER_S = 4.0, 0.12
 
 #: Elements of the largest value above which no run is made.
-_LARGEST = 70_000
+_LARGEST = 30_000
 
 
 @attrs.frozen

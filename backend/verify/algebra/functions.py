@@ -328,9 +328,12 @@ def _by_torch(function: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray
         from torch.utils._python_dispatch import _disable_current_modes
 
         with _disable_current_modes():
-            return function(*(torch.from_numpy(np.ascontiguousarray(v)) for v in vs)).numpy().reshape(vs[0].shape)
+            return function(*(torch.from_numpy(np.array(v)) for v in vs)).numpy()
 
     return f
+
+
+by_torch = _by_torch
 
 
 def _unknown(name: str, values: Any, symmetry: str) -> Unary:
@@ -356,6 +359,28 @@ def erfc(x: Elements) -> Elements:
     return _valued(_by_torch(torch.erfc), x, subtract(_number(x, 1.0), erf(x)))
 
 
+def erfcx(x: Elements) -> Elements:
+    """Return ``exp(x * x) * erfc(x)``."""
+    return _valued(_by_torch(torch.special.erfcx), x, multiply(exp(square(x)), erfc(x)))
+
+
+def unknown(name: str, values: Callable[..., np.ndarray], *xs: Elements) -> Elements:
+    """Return an unknown function of several arguments, as keyed hashes.
+
+    Args:
+        name: two functions are one where their names are equal.
+        values: what it is on float64 arrays of one shape.
+    """
+    a = xs[0].algebra
+    shape = np.broadcast_shapes(*(x.shape for x in xs))
+    spread = [broadcast(x, shape) for x in xs]
+    lawful = ALL_LEVELS
+    for x in xs:
+        lawful &= x.lawful
+    v = np.asarray(values(*(np.array(x.v) for x in spread)), np.float64).reshape(shape)
+    return _made(a, name, v, a.field.hash(name, *(x.r for x in spread)), lawful)
+
+
 def normcdf(x: Elements) -> Elements:
     """Return ``(1 + erf(x / sqrt(2))) / 2``."""
     half = _number(x, 0.5)
@@ -374,9 +399,7 @@ def acos(x: Elements) -> Elements:
 
 def atan2(y: Elements, x: Elements) -> Elements:
     """Return the angle of the point (x, y): an unknown function of both."""
-    v = np.asarray(np.arctan2(y.v, x.v))
-    p, q = (broadcast(z, v.shape).r for z in (y, x))
-    return _made(x.algebra, "atan2", v, x.algebra.field.hash("atan2", p, q), x.lawful & y.lawful)
+    return unknown("atan2", np.arctan2, y, x)
 
 
 # -- along axes -------------------------------------------------------------------------------------------------------
@@ -494,7 +517,7 @@ NAMED: dict[str, Callable[..., Any]] = {
     "abs": absolute, "fabs": absolute, "neg": negative, "reciprocal": reciprocal, "square": square, "exp": exp, "exp2": exp2,
     "exp10": exp10, "expm1": expm1, "log": log, "log2": log2, "log10": log10, "log1p": log1p, "sqrt": sqrt, "sqrt_rn": sqrt,
     "rsqrt": rsqrt, "sin": sin, "cos": cos, "tan": tan, "asin": asin, "acos": acos, "atan": atan, "sinh": sinh, "cosh": cosh,
-    "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh, "erf": erf, "erfc": erfc, "erfinv": erfinv,
+    "tanh": tanh, "asinh": asinh, "acosh": acosh, "atanh": atanh, "erf": erf, "erfc": erfc, "erfinv": erfinv, "erfcx": erfcx,
     "lgamma": lgamma, "sigmoid": sigmoid, "floor": floor, "ceil": ceil, "round": rint, "rint": rint, "nearbyint": rint,
     "trunc": trunc, "sign": sign, "sgn": sign, "cbrt": cbrt, "normcdf": normcdf, "maximum": maximum, "minimum": minimum,
     "fmax": fmax, "fmin": fmin, "pow": power, "fmod": fmod, "remainder": remainder, "atan2": atan2, "copysign": copysign,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ import triton.language as tl
 from triton.runtime import interpreter as stock
 
 from ....ir.errors import Unsupported
+from ....ir.intrinsics import INTRINSICS
 from .. import interpreter
 from ..interpreter import Handle, is_emulated, narrow, widen
 from ..memory import MemoryMonitor
@@ -163,6 +164,20 @@ class RingMonitor(MemoryMonitor):
         return out
 
 
+def _libdevice_function(name: str) -> Callable[..., Any]:
+    """Return what a libdevice function computes; its name with ``fast_`` and ``f`` is that of a single-precision variant."""
+    if name == "round":
+        return fn.round_away
+    short = name.removeprefix("fast_")
+    for n in (name, short, short.removesuffix("f"), short.removesuffix("idef")):
+        known = next((i.name for i in INTRINSICS.values() if i.triton == f"libdevice.{n}"), n)
+        if known in fn.NAMED:
+            return fn.NAMED[known]
+        if n in interpreter._LIBDEVICE:
+            return lambda *xs: fn.unknown(known, interpreter._LIBDEVICE[n], *xs)
+    raise Unsupported(f"libdevice.{name} has no reading in the ring", subject="algebra")
+
+
 @contextlib.contextmanager
 def ring_kernels(monitor: RingMonitor) -> Iterator[None]:
     """Let kernels compute with ring elements while entered."""
@@ -234,17 +249,9 @@ def ring_kernels(monitor: RingMonitor) -> Iterator[None]:
         raise Unsupported("a histogram has no reading in the ring", subject="algebra")
 
     def libdevice(name: str, handles: Sequence[Any]) -> Any:
-        short = name.removeprefix("fast_")
-        function = next((fn.NAMED[n] for n in (name, name[:-1], short, short[:-1]) if n in fn.NAMED), None)
-        if name == "round":
-            function = fn.round_away
-        if short.startswith("divide"):
-            function = fn.divide
         if not any(_is_float(h.dtype) for h in handles):
             return plain_libdevice(name, handles)
-        if function is None:
-            raise Unsupported(f"libdevice.{name} has no reading in the ring", subject="algebra")
-        out = function(*(monitor.elements(h) for h in handles))
+        out = _libdevice_function(name)(*(monitor.elements(h) for h in handles))
         return (
             Handle(out, handles[0].dtype.scalar)
             if isinstance(out, Elements)
