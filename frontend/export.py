@@ -29,6 +29,7 @@ from ..ir.graph import Update
 from ..ir.guards import Guard, tightened
 from ..ir.size import substitute, symbol
 from .calling import ArgumentLeaf, Baked, ComplexPair, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
+from .functional import make_functional
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
 from .sizes import LARGEST, SymbolTable, range_of
@@ -145,8 +146,7 @@ def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, titl
                     module, args, kwargs, dynamic_shapes=_loosened(shapes), strict=False,
                     prefer_deferred_runtime_asserts_over_guards=True,
                 )  # fmt: skip
-            # An empty table makes the program functional and keeps operators such as linear and softmax whole.
-            return program.run_decompositions({})
+            return make_functional(program)
     except Exception as error:
         raise UsageError(
             f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title
