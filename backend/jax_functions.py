@@ -77,5 +77,31 @@ def conv_transpose(
     )  # fmt: skip
 
 
+def scatter(x: Any, index: Any, src: Any, axis: Any, how: Any, include_self: Any) -> Any:
+    """Put, or combine, the elements of src at places along an axis."""
+    src = src[tuple(slice(n) for n in index.shape)]
+    place = jnp.meshgrid(*(jnp.arange(n) for n in index.shape), indexing="ij", sparse=True)
+    place[axis] = index
+    place = tuple(place)
+    if how == "put":
+        return x.at[place].set(src)
+    limits = jnp.finfo if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo
+    wide = x.astype(jnp.int64) if x.dtype == bool else x
+    src = src.astype(wide.dtype)
+    if not include_self:
+        lowest, highest = (
+            (-jnp.inf, jnp.inf) if limits is jnp.finfo else (limits(wide.dtype).min, limits(wide.dtype).max)
+        )
+        wide = wide.at[place].set({"sum": 0, "prod": 1, "mean": 0, "amax": lowest, "amin": highest}[how])
+    at = wide.at[place]
+    if how == "mean":
+        total = at.add(src)
+        count = jnp.full(x.shape, int(include_self)).at[place].add(1)
+        count = jnp.maximum(count, 1).astype(wide.dtype)
+        return total / count if limits is jnp.finfo else total // count
+    combine = {"sum": at.add, "prod": at.multiply, "amax": at.max, "amin": at.min}[how]
+    return combine(src).astype(x.dtype)
+
+
 #: The functions by name.
-FUNCTIONS = {f.__name__: f for f in (pad, max_pool, sum_pool, avg_pool, conv_transpose)}
+FUNCTIONS = {f.__name__: f for f in (pad, max_pool, sum_pool, avg_pool, conv_transpose, scatter)}

@@ -168,6 +168,7 @@ class Reader:
     def add(self, op: str, *operands: Any, **attributes: Any) -> Value:
         """Append one node with a single result, unless the same is there already."""
         names = tuple(_operand(o) for o in operands)
+        attributes = {k: self._plain(v) for k, v in attributes.items()}
         key = (op, names, repr(sorted(attributes.items())))
         if key not in self.made:
             name = self.builder.add(op, *names, location=self.location, **attributes)
@@ -347,7 +348,7 @@ class Reader:
     def _plain(self, value: Any) -> Any:
         if isinstance(value, (tuple, list)):
             return tuple(map(self._plain, value))
-        if isinstance(value, (np.integer, np.bool_)):
+        if isinstance(value, (np.integer, np.bool_, np.floating)):
             return value.item()
         if hasattr(value, "itemsize") or (isinstance(value, type) and hasattr(np, value.__name__)):
             return DTYPE_NAMES.get(str(np.dtype(value)), str(value))

@@ -216,6 +216,15 @@ def cond(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> Sequence
     return r.closed(branches[min(max(int(index.number), 0), len(branches) - 1)], arguments)
 
 
+def platform_index(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list[Entry]:
+    """Which of several forms of a program the host takes: the program does not depend on it."""
+    forms = params["platforms"]
+    host = [i for i, names in enumerate(forms) if names is None or "cpu" in names]
+    if not host:
+        raise Unsupported("has no form for every platform")
+    return [Entry("i32", (), np.asarray(host[0], np.int32))]
+
+
 def scan(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list[Entry]:
     """A loop of few steps, written out."""
     length, n_consts, n_carry = params["length"], params["num_consts"], params["num_carry"]
@@ -323,7 +332,7 @@ RULES: dict[str, Rule] = {
     "copy": same, "copy_p": same, "stop_gradient": same, "optimization_barrier": same,
     "broadcast_in_dim": broadcast_in_dim, "reshape": reshape, "squeeze": reshape, "expand_dims": reshape,
     "transpose": transpose, "iota": iota, "slice": slice_, "split": split, "concatenate": concatenate, "pad": pad,
-    "select_n": select_n, "cond": cond, "scan": scan, "while": while_, "cumsum": running("cumsum"),
+    "select_n": select_n, "cond": cond, "platform_index": platform_index, "scan": scan, "while": while_, "cumsum": running("cumsum"),
     "cumprod": running("cumprod"), "cummax": running("cummax"), "cummin": running("cummin"),
     "cumlogsumexp": running("logcumsumexp"), "round": round_, "cbrt": cbrt, "reduce_precision": reduce_precision,
 }  # fmt: skip

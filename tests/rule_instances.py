@@ -66,6 +66,8 @@ HINTS: dict[str, list[dict[str, Any]]] = {
     "attention_causal_positions": [{**_ATTENTION, "m": 3, "n": 5, "t": "i64", "p": (3, 1)}],
     "logsumexp_shifted_without_axes": [{"x": "f32[3, 4]", "m": "f32[3]", "a": (1,), "s": (3, 1)}],
     "log_softmax_shifted": [{"x": "f32[3, 4]", "m": "f32[3, 1]", "i": 1}],
+    "product_of_transposes": [{"a": "f32[2, 3, 4]", "b": "f32[2, 5, 3]", "p": (0, 2, 1), "q": (0, 2, 1)},
+                              {"a": "f32[3, 2, 4]", "b": "f32[2, 5, 3]", "p": (1, 2, 0), "q": (0, 2, 1)}],
     "attention_causal": [{**_ATTENTION, "_": (3, 5), "t": "bool"}],
     "layer_norm_from_variance": [_NORM],
     "layer_norm_weight": [_NORM],
