@@ -45,10 +45,10 @@ TORCH_FUNCTIONS = _words(
     cat ceil celu chunk clamp clamp_max clamp_min clone concat constant_pad_nd conv1d conv2d conv3d conv_transpose1d
     conv_transpose2d conv_transpose3d copysign cos cosh count_nonzero cross cummax cummin cumprod cumsum deg2rad
     diag diag_embed diagonal diff div dot dropout einsum embedding empty_like eq erf erfc erfinv exp exp2 expand_copy
-    expm1 eye fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod frac full full_like gather gcd ge group_norm
-    gt hstack hypot index_add index_copy index_fill index_put index_reduce index_select inner instance_norm isclose isfinite isin isinf isnan
+    expm1 eye fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod frac frexp full full_like gather gcd ge group_norm
+    gt heaviside histc hstack hypot index_add index_copy index_fill index_put index_reduce index_select inner instance_norm isclose isfinite isin isinf isnan
     kron kthvalue layer_norm lcm ldexp le lerp lgamma linspace log log10 log1p log2 log_softmax logaddexp logaddexp2
-    logcumsumexp logical_and logical_not logical_or logical_xor logit logsumexp lt masked_fill masked_scatter matmul max
+    logcumsumexp logical_and logical_not logical_or logical_xor logit logspace logsumexp lt masked_fill masked_scatter matmul max
     maximum mean median nanmedian msort meshgrid min minimum mm mode moveaxis movedim mul multinomial mv mvlgamma nan_to_num nanmean
     nansum narrow native_batch_norm native_dropout native_group_norm native_layer_norm ne neg nextafter norm normal numel
     ones ones_like outer permute poisson pixel_shuffle pixel_unshuffle polar polygamma positive pow prelu prod quantile rad2deg
@@ -69,6 +69,7 @@ TENSOR_METHODS = _words(
     expand expand_as to type_as contiguous unfold view reshape repeat new_full new_zeros new_ones masked_fill flatten
     movedim permute transpose squeeze unsqueeze size sum_to_size index_add index_fill index_copy scatter scatter_add
     index_put put bool int long float double half bfloat16
+    uniform_ normal_ exponential_ geometric_ log_normal_ cauchy_
     """
 )
 

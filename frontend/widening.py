@@ -29,7 +29,8 @@ def wider_shape(call: AtenCall) -> tuple[Any, ...] | None:
         return None
     if BATCHED_RANKS.get(call.target.split(".")[1]) == x.type.rank + 1:
         return (1, *x.type.shape)
-    if x.type.rank == 0 and call.arguments.get("dim", 1) in (0, -1, (0,), (-1,), (), None):
+    axis = next((call.arguments[n] for n in ("dim", "dimension") if n in call.arguments), 1)
+    if x.type.rank == 0 and axis in (0, -1, (0,), (-1,), (), None):
         return (1,)
     return None
 

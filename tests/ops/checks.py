@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -149,6 +150,20 @@ def graph_inputs(graph: Graph, values: tuple[Any, ...]) -> dict[str, torch.Tenso
     return {i.name: v for i, v in zip(graph.inputs, _flat(values), strict=True)}
 
 
+#: Processor seconds that the rounds of one check may take where nobody says how many there are.
+BUDGET_S = 1.0
+_budget_s = math.inf
+
+
+def rounds(n: int) -> Iterator[int]:
+    """Count to ``n``, or to at least 3 while the budget lasts: some of PyTorch's functions on meta tensors are slow."""
+    start = time.process_time()
+    for k in range(n):
+        yield k
+        if k >= 2 and time.process_time() - start > _budget_s:
+            return
+
+
 # -- the checks -------------------------------------------------------------------------------------------------------
 
 
@@ -156,7 +171,7 @@ def check_shape(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> Iterat
     """The inferred shapes and dtypes are those of PyTorch on the meta device."""
     if "torch" not in op.calls:
         return
-    for k in range(n):
+    for k in rounds(n):
         instance = draw(op, rng, turn=k)
         inferred = instance.infer()
         try:
@@ -251,7 +266,7 @@ def check_accepts(op: OpDef, ops: OpSet, rng: random.Random, n: int = 40) -> Ite
     loose = attrs.evolve(op, constraints=())
     dtypes = {v: "f32" if "f32" in allowed else sorted(allowed)[0] for v, allowed in op.dtypes.items()}
     agreed = 0
-    for k in range(n):
+    for k in rounds(n):
         proposed = loose if k % 2 or not op.constraints else op
         instance = _proposal(proposed, rng, repair=(0.0, 0.5, 0.9)[k % 3], dtypes=dtypes)
         if instance is not None and all(t.numel for t in infer(loose, instance.types, instance.attributes).types):
@@ -267,7 +282,7 @@ def check_dtypes(op: OpDef, ops: OpSet, rng: random.Random, n: int = 20) -> Iter
     if "torch" not in op.calls:
         return
     untyped = attrs.evolve(op, dtypes={v: frozenset(DTYPES) for v in op.dtypes})
-    for _ in range(n):
+    for _ in rounds(n):
         dtypes = {v: rng.choice(("f32", "i64", "bool", "f64", "i32", "u8")) for v in op.dtypes}
         try:
             instance = draw(untyped, rng, dtypes=dtypes)
@@ -435,7 +450,7 @@ def check_import(op: OpDef, ops: OpSet, rng: random.Random, n: int = 8) -> Itera
 def check_flops(op: OpDef, ops: OpSet, rng: random.Random, n: int = 4) -> Iterator[str]:
     """The work is PyTorch's count where its counter knows the operator; elsewhere a stated count is at most the derived one."""
     moves = isinstance(op.body, (Hook, Opaque))
-    for _ in range(n):
+    for _ in rounds(n):
         instance = draw(op, rng)
         inferred = instance.infer()
         total, product = call_work(op, inferred, instance.types, ops)
@@ -507,8 +522,10 @@ CHECKS: dict[str, Check] = {
 
 def problems(check: str, op: OpDef, ops: OpSet, seed: int = 0, n: int | None = None) -> list[str]:
     """Return what ``check`` finds wrong with ``op``; an exception is a problem too."""
+    global _budget_s
     rng = random.Random(f"{op.name} {check} {seed}")
     found: list[str] = []
+    _budget_s = BUDGET_S if n is None else math.inf
     try:
         found.extend(CHECKS[check](op, ops, rng) if n is None else CHECKS[check](op, ops, rng, n))
     except Exception as error:

@@ -20,7 +20,7 @@ from drt.ir import (
     infer,
     present_key,
 )
-from drt.ir.expr import Bin, Cond, Expr, Load, Pack, Sym, children, to_text
+from drt.ir.expr import Bin, Call, Cond, Expr, Load, Pack, Sym, children, to_text
 
 SIZES = (1, 2, 2, 3, 3, 4, 5, 6)
 FLOATS = (0.5, 1.0, 2.0, 0.1, 1e-3, 0.0, -0.5)
@@ -366,6 +366,17 @@ def _repair(op: OpDef, e: Expr, env: dict[str, Any], rng: random.Random) -> None
             if isinstance(target, Sym) and target.name in free:
                 if isinstance(value, (int, tuple)) and type(value) is type(env[target.name]):
                     env[target.name] = value
+                    break
+            if (
+                isinstance(target, Call)
+                and target.fn == "len"
+                and isinstance(target.args[0], Sym)
+                and isinstance(value, int)
+            ):
+                whole = env.get(target.args[0].name)
+                if target.args[0].name in free and isinstance(whole, tuple) and 0 <= value <= 16:
+                    filler = whole or (0, 1)
+                    env[target.args[0].name] = tuple((*whole, *(rng.choice(filler) for _ in range(value)))[:value])
                     break
             if isinstance(target, Load) and isinstance(env.get(target.name), tuple) and len(target.index) == 1:
                 at = _try(target.index[0], env)

@@ -53,6 +53,10 @@ LIMITATIONS: tuple[Limitation, ...] = (
         Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch rounds images of integers; they are rare in models", rare=True)
         for op in ("upsample_linear", "upsample_linear_scaled", "upsample_cubic", "upsample_cubic_scaled", "upsample_antialiased")
     ),
+    *(
+        Limitation(f"upsample_{mode}_scaled", "import", f"imported as upsample_{mode}", "a whole factor is a size", rare=True)
+        for mode in ("linear", "cubic")
+    ),
     Limitation("upsample_linear_scaled", "accepts", "[upsample_linear_scaled_c4]", "factors of axes that are not there say nothing", rare=True),
     Limitation("topk", "values", "sorted=False", "PyTorch gives them in any order", rare=True),
     Limitation("mode", "values", "mode(bool", "PyTorch leaves open which of equal elements it names"),
