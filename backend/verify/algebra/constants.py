@@ -121,7 +121,7 @@ class Constants:
             return self.field.fraction(exact.numerator, exact.denominator)
         if not 1e-37 < value < 1e38:
             return None
-        exact64 = self._simple(value, 1e-14, short_decimal(repr(value), 8), 2**40, 2**24, 2**16)
+        exact64 = self._simple(value, 1e-14, short_decimal(repr(value), 6), 2**40, 2**24, 2**16)
         return exact64 or self._simple(value, TOLERANCE, short_decimal(float32_text(value), 5), 2**18, 2**12, 2**8)
 
     def _simple(

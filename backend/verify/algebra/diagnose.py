@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,8 +21,8 @@ _EXACT = 1e-9
 
 
 def likely_cause(
-    judge: RingJudge, index: int, output: int, want: Elements, v: np.ndarray, r: np.ndarray, levels: Sequence[int],
-    written: set[float], reading: Reading, time_ms: float,
+    judge: RingJudge, index: int, output: int, want: Elements, v: np.ndarray, apart: np.ndarray, written: set[float],
+    reading: Reading, time_ms: float,
 ) -> str:  # fmt: skip
     """Return one clause that names a cause, or an empty text.
 
@@ -30,8 +30,8 @@ def likely_cause(
         judge, index: whose trial it is, for trying changes to the definition.
         output: which output differs.
         want: what it should be.
-        v, r: what it is: values and residues.
-        levels: primes at which laws hold.
+        v: the values that it has.
+        apart: the elements that differ.
         written: the candidate's constants.
         time_ms: when to stop trying.
     """
@@ -48,11 +48,7 @@ def likely_cause(
             if explains(judge.read(index, {theirs: mine}).outputs):
                 return f"the kernel has the constant {mine:.10g} where the definition has {theirs:.10g}"
     inputs = judge.trials[index].inputs
-    return (
-        _difference(v, want.v, inputs)
-        or _left_out(judge, index, output, v, inputs, deadline)
-        or _places((r != want.r)[list(levels) or [0]].any(0))
-    )
+    return _difference(v, want.v, inputs) or _left_out(judge, index, output, v, inputs, deadline) or _places(apart)
 
 
 class _ignored:
@@ -88,10 +84,10 @@ def _difference(v: np.ndarray, want: np.ndarray, inputs: dict[str, torch.Tensor]
         if usable.sum() < 2:
             return ""
         factor = v[usable] / want[usable]
-        if np.ptp(factor) <= _EXACT * abs(factor[0]):
+        if np.ptp(factor) <= _EXACT * abs(factor[0]) and not v[want == 0].any():
             known = simplest_fraction(abs(float(factor[0])), 2**20, 1e-9)
             text = f"{'-' if factor[0] < 0 else ''}{known}" if known is not None else f"{factor[0]:.10g}"
-            return f"every element is {text} times what it should be"
+            return f"every element is {text} times what it should be" if factor[0] else "every element is 0"
         gap = v - want
         usable = np.isfinite(gap)
         scale = np.max(np.abs(want), where=usable, initial=0.0)

@@ -34,7 +34,7 @@ ARITHMETIC_LIMIT = 2.0**-23
 #: The same for programs with other functions, which kernels may approximate within a few roundings of float32.
 FUNCTION_LIMIT = 2.0**-20
 
-#: For outputs narrower than float32: this share of their rounding.
+#: The same for these where outputs are narrower than float32: this share of their rounding.
 NARROW_SHARE = 0.25
 
 #: Processor time of a candidate's first run on elements, and of each later one, at most.
@@ -104,15 +104,32 @@ def ring_trials(instances: Sequence[Instance], ops: OpSet, domains: Mapping[str,
             continue
         ranges = input_ranges(graph, ops)
         generator = torch.Generator().manual_seed((seed ^ 0x5DEECE66D ^ k) % 2**62)
-        inputs = {
-            i.name: families.draw(
-                attrs.evolve(i.type, dtype="f64") if is_float(i.type.dtype) else i.type, "normal", generator,
-                domains.get(i.name, "real"), ranges.get(i.name),
-            )
-            for i in graph.inputs
-        }  # fmt: skip
+        inputs: dict[str, torch.Tensor] = {}
+        for i in graph.inputs:
+            t = attrs.evolve(i.type, dtype="f64") if is_float(i.type.dtype) else i.type
+            domain = domains.get(i.name, "real")
+            x = families.draw(t, "normal", generator, domain, ranges.get(i.name))
+            is_free = is_float(t.dtype) and domain == "real" and i.name not in ranges
+            inputs[i.name] = _telling(x, instance.name == "deep", generator) if is_free else x
         trials.append(RingTrial(instance.name, graph, inputs))
     return trials
+
+
+def _telling(x: torch.Tensor, is_deep: bool, generator: torch.Generator) -> torch.Tensor:
+    """Return values at which faults show.
+
+    Rows differ in size, so that a small summand (the epsilon of a normalisation) counts in some of them; or rows rise, to
+    their last element most, so that the maximum of a row changes from step to step of a loop.
+    """
+    if x.ndim == 0:
+        return x
+    if is_deep:
+        x = x + torch.linspace(-1.5, 1.5, x.shape[-1], dtype=x.dtype)
+        x[..., -1] += 3.0
+        return x
+    if x.ndim == 1:
+        return x
+    return x * 10.0 ** (-3 * torch.rand((x.shape[-2], 1), dtype=x.dtype, generator=generator))
 
 
 class RingJudge:
@@ -249,16 +266,20 @@ class RingJudge:
             )
             if not apart.any():
                 continue
-            limit = _limit(used, t)
-            wrong = apart & (size > limit)
-            if not wrong.any() or "rounding" in used or not np.isfinite(v[wrong]).all():
-                inconclusive = inconclusive or self._inconclusive(i, apart, size, used)
+            wrong = apart & (size > _limit(used, t))
+            is_wrong = bool(wrong.any()) and "rounding" not in used and bool(np.isfinite(v[wrong]).all())
+            cause = ""
+            if is_wrong or evidence["deviation"] > families.DOUBLE_NOISE:
+                written = set(h["written"])
+                cause = likely_cause(self, index, i, want, v, apart, written, reading, diagnose_ms)
+            if not is_wrong:
+                inconclusive = inconclusive or self._inconclusive(i, apart, size, used) + (
+                    f"; {cause}" if cause else ""
+                )
                 continue
-            cause = likely_cause(self, index, i, want, v, r, levels, set(h["written"]), reading, diagnose_ms)
             message = _message(i, wrong, v, want.v, apart)
-            evidence.update(
-                output=i, index=[int(k) for k in np.argwhere(wrong)[0]], n_wrong=int(apart.sum()), cause=cause
-            )
+            first = [int(k) for k in np.argwhere(wrong)[0]]
+            evidence.update(output=i, index=first, n_wrong=int(apart.sum()), cause=cause)
             return RingOutcome("differs", message + (f"; {cause}" if cause else ""), evidence)
         return RingOutcome("inconclusive" if inconclusive else "equal", inconclusive, evidence)
 
@@ -292,8 +313,9 @@ class RingJudge:
 
 def _limit(used: set[str] | frozenset[str], t: TensorType) -> float:
     """Return the deviation above which a candidate computes something else."""
-    limit = FUNCTION_LIMIT if set(used) - {"arithmetic", "selection"} else ARITHMETIC_LIMIT
-    return max(limit, NARROW_SHARE * UNIT_ROUNDOFF[t.dtype]) if t.dtype in ("f16", "bf16") else limit
+    if not set(used) - {"arithmetic", "selection"}:
+        return ARITHMETIC_LIMIT
+    return max(FUNCTION_LIMIT, NARROW_SHARE * UNIT_ROUNDOFF[t.dtype]) if t.dtype in ("f16", "bf16") else FUNCTION_LIMIT
 
 
 def _deviation(v: np.ndarray, want: np.ndarray) -> np.ndarray:
