@@ -24,6 +24,7 @@ from .fxnodes import location, lookup, only_checked, result_names, returned_node
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
+from .spellings import basic_call
 from .widening import read_with_axis
 
 #: torch dtype -> IR dtype.
@@ -258,7 +259,7 @@ class Importer:
                 if result is not None:
                     return [result]
             return self._opaque(overload, call, fakes, names, "it computes with complex numbers")
-        call = self._simplified(call)
+        call = basic_call(self, self._simplified(call), expected)
         match, reason = match_call(call, expected, used, self.ops)
         reasons = [reason]
         if match is None and call.target in NORMAL:
