@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, Union
 from ..ir import Literal, Size, TensorType, Unsupported
 from ..ir.size import compare, floordiv, maximum, minimum
 from ..ir.typesys import is_float
+from . import indexing
 from .matching import AtenCall, Value
 
 if TYPE_CHECKING:
@@ -182,63 +183,6 @@ def _tensor_split(call: AtenCall, size: Any, n: int) -> list[Any]:
 def _unbind(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
     x, axis = call.arguments["self"], _from_front(call.arguments["dim"], call.arguments["self"].type.rank)
     return [b.build("aten.select.int", x, axis, i, name=names[i]) if i in used else None for i in range(len(expected))]
-
-
-def _slice_scatter(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
-    """``x[a:b] = src`` as the pieces of x around src."""
-    a = call.arguments
-    x, src = a["self"], a["src"]
-    if a["step"] != 1:
-        return None
-    axis = _from_front(a["dim"], x.type.rank)
-    size = x.type.shape[axis]
-    start, end = _clip(a["start"], 0, size), _clip(a["end"], size, size)
-    return _around(b, x, src, axis, start, end)
-
-
-def _select_scatter(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
-    a = call.arguments
-    x = a["self"]
-    axis = _from_front(a["dim"], x.type.rank)
-    start = _from_front(a["index"], x.type.shape[axis])
-    src = b.build("aten.unsqueeze.default", a["src"], axis)
-    return _around(b, x, src, axis, start, start + 1)
-
-
-def _around(b: Importer, x: Value, src: Value, axis: int, start: Any, end: Any) -> list[Value] | AtenCall:
-    src = b.cast(src, x.type.dtype)
-    size = x.type.shape[axis]
-    before = [] if start == 0 else [b.build("aten.slice.Tensor", x, axis, 0, start)]
-    after = [] if end == size else [b.build("aten.slice.Tensor", x, axis, end, size)]
-    return b.call("aten.cat.default", (*before, src, *after), axis) if before or after else [src]
-
-
-def _index(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
-    """``x[:, i, j]`` with integer tensors on neighbouring axes, as a selection along one axis."""
-    x, indices = call.arguments["self"], call.arguments["indices"]
-    wanted = expected[0]
-    assert wanted is not None
-    axes = [k for k, i in enumerate(indices) if i is not None]
-    if axes != list(range(axes[0], axes[-1] + 1)) or any(indices[k].type.dtype in ("bool", "u8") for k in axes):
-        return None
-    sizes = x.type.shape[axes[0] : axes[-1] + 1]
-    place: Any = None
-    for k, size in zip(axes, sizes, strict=True):
-        # An index may be negative; its remainder is the same element counted from the front.
-        index = b.build("aten.remainder.Scalar", b.cast(indices[k], "i64"), size)
-        if place is None:
-            place = index
-        else:
-            scaled = b.build("aten.mul.Tensor", place, size)
-            place = b.build("aten.add.Tensor", scaled, index)
-    shape = (*x.type.shape[: axes[0]], _product(sizes), *x.type.shape[axes[-1] + 1 :])
-    flat = b.build("aten.view.default", x, shape) if len(axes) > 1 else x
-    if place.type.rank != 1:
-        place = b.build("aten.view.default", place, (_product(place.type.shape),))
-    if wanted.rank == len(shape) and len(place.type.shape) == 1 and wanted.shape[axes[0]] == place.type.shape[0]:
-        return b.call("aten.index_select.default", flat, axes[0], place)
-    chosen = b.build("aten.index_select.default", flat, axes[0], place)
-    return b.call("aten.view.default", chosen, wanted.shape)
 
 
 def _broadcast_tensors(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any]:
@@ -450,9 +394,8 @@ def _table() -> dict[str, Rule]:
     put(_pieces(_equal_pieces), "split.Tensor chunk unsafe_chunk unsafe_split.Tensor split_copy.Tensor")
     put(_pieces(_named_pieces), "split.sizes split_with_sizes unsafe_split_with_sizes split_with_sizes_copy")
     put(_pieces(_tensor_split), "tensor_split.sections tensor_split.indices")
-    put(_slice_scatter, "slice_scatter")
-    put(_select_scatter, "select_scatter")
-    put(_index, "index.Tensor _unsafe_index.Tensor")
+    put(indexing.read, "index.Tensor _unsafe_index.Tensor")
+    put(indexing.write, "index_put index_put.hacked_twin _unsafe_index_put")
     put(_unbind, "unbind.int unbind_copy.int")
     put(_broadcast_tensors, "broadcast_tensors")
     put(_einsum, "einsum")

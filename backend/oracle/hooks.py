@@ -34,4 +34,11 @@ def _scatter(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.
     return [torch.scatter_reduce(x, env["axis"], index, src, env["reduce"], include_self=env["include_self"])]
 
 
-HOOKS: dict[str, HookFunction] = {"cat": _cat, "stack": _stack, "argsort": _argsort, "scatter": _scatter}
+def _searchsorted(operands: Mapping[str, Any], env: Mapping[str, Any]) -> list[torch.Tensor]:
+    sequence, values = operands["sequence"].contiguous(), operands["values"].contiguous()
+    return [torch.searchsorted(sequence, values, sorter=operands["sorter"], right=env["right"])]
+
+
+HOOKS: dict[str, HookFunction] = {
+    "cat": _cat, "stack": _stack, "argsort": _argsort, "scatter": _scatter, "searchsorted": _searchsorted,
+}  # fmt: skip

@@ -395,7 +395,7 @@ PROGRAMS: dict[str, Program] = {
     "products": Program(Products, lambda: (randn(2, 3, 4), randn(2, 4, 5), randn(4)), tolerance=1e-5),
     "lookups": Program(
         Lookups, lambda: (randn(4, 4), torch.randint(0, 4, (4, 4))),
-        opaque=("aten.scatter_add.default", "aten.topk.default", "aten.sort.default"),
+        operators=("scatter_add", "topk", "sort"),
     ),
     "random": Program(
         Dropping, lambda: (randn(4, 5),), training=True, opaque=("aten.native_dropout.default", "aten.rand_like.default")
