@@ -151,8 +151,8 @@ class Chooser:
         times = Times()
         us: dict[Candidate, float | None] = {}
         if self.device == "cuda":
-            # Only kernels of our own generator run in this process before they are judged.
-            foreign = [c for c in candidates if c.writer != TemplateTranslator.name]
+            # Only kernels of our own generator, and of the user who runs us, run in this process before they are judged.
+            foreign = [c for c in candidates if c.writer not in (TemplateTranslator.name, UserKernels.name)]
             verdicts = {c: self._verdict(fragment, c) for c in foreign}
             refused = next((v for v in verdicts.values() if not v.passed), None)
             candidates = [c for c in candidates if c not in verdicts or verdicts[c].passed]

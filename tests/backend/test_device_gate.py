@@ -98,7 +98,9 @@ def test_right_kernel_on_a_device(subject: Any) -> None:
 def test_wrong_kernel_on_a_device(name: str) -> None:
     subject, old, new, _ = FAULTS[name]
     candidate = Candidate(subject.source.replace(old, new), "f", "test")
-    verdict = verify_candidate(parse_graph(subject.graph), candidate, device="cuda", gates=("device",))
+    # Sizes that no tile divides, so that every mask acts.
+    graph = parse_graph(subject.graph.replace("1024", "1021").replace("1000", "997").replace("4096", "4093"))
+    verdict = verify_candidate(graph, candidate, device="cuda", gates=("device",))
     assert not verdict.passed and verdict.gate == "device", verdict.summary()
 
 
