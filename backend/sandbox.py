@@ -24,7 +24,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -34,56 +34,9 @@ import torch
 
 from ..ir.errors import UsageError
 from . import jail
-
-_DTYPES = {str(d).removeprefix("torch."): d for d in (
-    torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int64, torch.int32, torch.int16, torch.int8,
-    torch.uint8, torch.bool, torch.float8_e4m3fn, torch.float8_e5m2,
-)}  # fmt: skip
-
-
-@attrs.frozen
-class Frame:
-    """A message: JSON values and tensors by name."""
-
-    header: dict[str, Any]
-    tensors: dict[str, torch.Tensor] = attrs.field(factory=dict, eq=False)
-
-    def to_bytes(self) -> bytes:
-        """Return the frame as bytes: two lengths, the header, and the dense contents of the tensors."""
-        parts: list[bytes] = []
-        listing = []
-        for name, tensor in self.tensors.items():
-            dense = tensor.detach().to("cpu").contiguous()
-            data = dense.view(-1).view(torch.uint8).numpy().tobytes() if dense.numel() else b""
-            listing.append([name, str(dense.dtype).removeprefix("torch."), list(dense.shape), len(data)])
-            parts.append(data)
-        head = json.dumps({"header": self.header, "tensors": listing}).encode()
-        body = b"".join(parts)
-        return struct.pack("<QQ", len(head), len(body)) + head + body
-
-
-def read_frames(data: bytes) -> Iterator[Frame]:
-    """Yield the frames in ``data``; an incomplete last one, or anything malformed, ends the sequence."""
-    at = 0
-    while at + 16 <= len(data):
-        n_head, n_body = struct.unpack_from("<QQ", data, at)
-        at += 16
-        if at + n_head + n_body > len(data):
-            return
-        try:
-            head = json.loads(data[at : at + n_head])
-            offset, tensors = at + n_head, {}
-            for name, dtype, shape, n_bytes in head["tensors"]:
-                raw = bytearray(data[offset : offset + n_bytes])
-                flat = torch.frombuffer(raw, dtype=torch.uint8).view(_DTYPES[dtype]) if raw else None
-                empty = torch.empty(0, dtype=_DTYPES[dtype])
-                tensors[name] = (empty if flat is None else flat).reshape(shape)
-                offset += n_bytes
-            frame = Frame(head["header"], tensors)
-        except (ValueError, KeyError, TypeError, RuntimeError):
-            return
-        at += n_head + n_body
-        yield frame
+from .frames import Frame as Frame
+from .frames import frames_and_ends
+from .frames import read_frames as read_frames
 
 
 @attrs.frozen
@@ -107,6 +60,9 @@ class Reply:
         return [f for f in self.frames if f.header.get("kind") == kind]
 
 
+#: The file in a job's folder by which the parent says that it has seen enough.
+_STOP = "stop"
+
 # -- in the child -----------------------------------------------------------------------------------------------------
 
 
@@ -115,6 +71,11 @@ class Channel:
 
     def __init__(self, path: str) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._stop = os.path.join(os.path.dirname(path), _STOP)
+
+    def is_stopped(self) -> bool:
+        """Whether the parent has seen enough; see :meth:`Job.stop`."""
+        return os.path.exists(self._stop)
 
     def send(self, kind: str, tensors: Mapping[str, torch.Tensor] | None = None, **header: Any) -> None:
         """Write one frame."""
@@ -285,13 +246,13 @@ import importlib.util, sys
 spec = importlib.util.spec_from_file_location("drt", {init!r}, submodule_search_locations=[{root!r}])
 sys.modules["drt"] = package = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(package)
-from drt.backend.verify.{module} import main
+from {module} import main
 main()
 """
 
 
 def start_server(module: str, environment: Mapping[str, str], errors: Any) -> subprocess.Popen[bytes]:
-    """Start ``drt.backend.verify.<module>.main`` in a fresh interpreter with this drt; ``errors`` is its standard error."""
+    """Start ``<module>.main`` in a fresh interpreter with this drt; ``errors`` is its standard error."""
     root = Path(__file__).resolve().parent.parent
     code = _PREAMBLE.format(init=str(root / "__init__.py"), root=str(root), module=module)
     paths = [p for p in sys.path if p and Path(p).resolve() != root]
@@ -303,10 +264,41 @@ def start_server(module: str, environment: Mapping[str, str], errors: Any) -> su
     )  # fmt: skip
 
 
-_SINGLE_THREAD = {
+#: The environment of a server whose jobs run in one thread and see no device.
+SINGLE_THREAD = {
     "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "",
     "TRITON_DEFAULT_FP_FUSION": "1",
 }  # fmt: skip
+
+
+class Job(Future[Reply]):
+    """A running job; its result is the :class:`Reply`, and frames can be read while it runs."""
+
+    def __init__(self, workdir: str = "") -> None:
+        super().__init__()
+        self._workdir, self._read = workdir, 0
+        self.was_stopped = False
+
+    def new_frames(self) -> list[Frame]:
+        """Return the frames that came since the last call."""
+        try:
+            with open(os.path.join(self._workdir, "reply"), "rb") as f:
+                f.seek(self._read)
+                data = f.read()
+        except OSError:
+            return []
+        found = []
+        for frame, end in frames_and_ends(data):
+            found.append(frame)
+            last = end
+        self._read += last if found else 0
+        return found
+
+    def stop(self) -> None:
+        """Tell the job that its remaining runs are of no interest; it need not listen."""
+        self.was_stopped = True
+        with contextlib.suppress(OSError):
+            Path(self._workdir, _STOP).touch()
 
 
 class Sandbox:
@@ -353,10 +345,10 @@ class Sandbox:
         for future in lost.values():
             future.set_result({"status": "lost", "detail": "the sandbox server ended", "time_ms": 0.0})
 
-    def submit(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Future[Reply]:
-        """Start a job and return its future; the future never raises."""
+    def submit(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Job:
+        """Start a job and return it; its result never raises."""
         if not self.wait_ready():
-            done: Future[Reply] = Future()
+            done = Job()
             log = _tail(self._errors)
             last = log.strip().splitlines()[-1:] or ["no message"]
             done.set_result(Reply("lost", f"the sandbox server could not be started: {last[0]}", (), log, 0.0))
@@ -373,7 +365,7 @@ class Sandbox:
             "id": name, "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5,
             "user": jail.foreign_user(self._count), "executing": self._executing,
         }  # fmt: skip
-        outer: Future[Reply] = Future()
+        outer = Job(workdir)
         inner.add_done_callback(lambda f: outer.set_result(_collect(workdir, f.result())))
         try:
             assert server is not None and server.stdin is not None
@@ -433,19 +425,21 @@ _SANDBOXES: dict[str, Sandbox] = {}
 def _sandbox(module: str, environment: Mapping[str, str], executing: bool = False) -> Sandbox:
     key = f"{module}@{os.getpid()}"  # a server belongs to the process that started it
     if key not in _SANDBOXES:
-        _SANDBOXES[key] = Sandbox(module, {**_SINGLE_THREAD, **environment}, executing)
+        _SANDBOXES[key] = Sandbox(module, {**SINGLE_THREAD, **environment}, executing)
         atexit.register(_SANDBOXES[key].close)
     return _SANDBOXES[key]
 
 
 def interpreter_sandbox() -> Sandbox:
     """The sandbox whose children run Triton kernels in the corrected interpreter, on the CPU."""
-    return _sandbox("worker", {"TRITON_INTERPRET": "1"})
+    return _sandbox("drt.backend.verify.worker", {"TRITON_INTERPRET": "1"})
 
 
 def compiler_sandbox() -> Sandbox:
     """The sandbox whose children compile kernels to machine code without a GPU."""
-    return _sandbox("compiling", {"TRITON_INTERPRET": "0"}, executing=True)  # it starts the assembler
+    return _sandbox(
+        "drt.backend.verify.compiling", {"TRITON_INTERPRET": "0"}, executing=True
+    )  # it starts the assembler
 
 
 # -- a persistent process, for a device --------------------------------------------------------------------------------
@@ -557,6 +551,6 @@ def device_worker(trusted: bool = True) -> Worker:
         raise UsageError("no CUDA device is available")
     key = f"{'replay' if trusted else 'device'}@{os.getpid()}"
     if key not in _WORKERS:
-        _WORKERS[key] = Worker("device", {"TRITON_INTERPRET": "0"})
+        _WORKERS[key] = Worker("drt.backend.verify.device", {"TRITON_INTERPRET": "0"})
         atexit.register(_WORKERS[key].close)
     return _WORKERS[key]

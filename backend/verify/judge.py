@@ -14,7 +14,7 @@ import torch
 from ...ir import OPAQUE, Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops, input_ranges
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
-from ..sandbox import Frame, Reply, interpreter_sandbox
+from ..sandbox import Frame, Job, Reply, interpreter_sandbox
 from ..to_torch import to_callable
 from . import families, reading, shrink
 from .algebra import RingJudge, RingOutcome, ring_trials
@@ -230,26 +230,66 @@ class FragmentJudge:
             docket.flags.append(f"in exact arithmetic {exact.message}")
         return exact
 
-    def judge_values(self, reply: Reply, docket: Docket) -> None:
-        """Judge the gate meaning from the outputs that came back."""
+    def compare_run(self, key: reading.RunKey, frame: Frame) -> list[Comparison]:
+        """Compare the outputs of one run, each with its truth; empty where they say nothing."""
+        if frame.header["observed"]["error"]:
+            return []
+        truth = self.truth(key.index)
+        if truth is None:
+            return []
+        outputs = [frame.tensors[f"out.{i}"] for i in range(len(truth.outputs)) if f"out.{i}" in frame.tensors]
+        if len(outputs) != len(truth.outputs) or any(
+            o.shape != t.shape for o, t in zip(outputs, truth.outputs, strict=True)
+        ):
+            return []  # the gate trace says so
+        with one_thread():
+            return [
+                compare(i, out, truth.outputs[i], [v[i] for v in truth.variants], truth.exact)
+                for i, out in enumerate(outputs)
+            ]
+
+    def watch(self, job: Job) -> dict[reading.RunKey, list[Comparison]]:
+        """Compare runs as they come in, and stop the job at the first wrong value; returns the comparisons."""
+        known: dict[reading.RunKey, list[Comparison]] = {}
+        readings = iter(range(len(self.ring.trials)))
+        while not job.done():
+            fresh = [f for f in job.new_frames() if f.header.get("kind") == "run"]
+            for frame in fresh:
+                key = reading.key_of(frame)
+                known[key] = self.compare_run(key, frame)
+                judged = self.trials[key.index].family not in families.ADVISORY_FAMILIES
+                if judged and any(found.mismatch is not None for found in known[key]):
+                    job.stop()
+                    return known
+            if not fresh:
+                # What the exact runs must be is worked out while the child is busy.
+                index = next(readings, None)
+                if index is None:
+                    time.sleep(0.004)
+                else:
+                    with one_thread():
+                        self.ring.reading(index)
+        return known
+
+    def judge_values(
+        self, reply: Reply, docket: Docket, known: Mapping[reading.RunKey, list[Comparison]] | None = None
+    ) -> None:
+        """Judge the gate meaning from the outputs that came back.
+
+        Args:
+            known: what :meth:`watch` has compared.
+        """
         started = time.perf_counter()
         used: dict[str, dict[str, float]] = {}
         judged = 0
         exact = self._judge_exactly(reply, docket)
         for key, frame in reading.runs_of(reply).items():
-            if frame.header["observed"]["error"]:
+            comparisons = known[key] if known and key in known else self.compare_run(key, frame)
+            if not comparisons:
                 continue
-            trial, truth = self.trials[key.index], self.truth(key.index)
-            if truth is None:
-                continue
-            outputs = [frame.tensors[f"out.{i}"] for i in range(len(truth.outputs)) if f"out.{i}" in frame.tensors]
-            if len(outputs) != len(truth.outputs) or any(
-                o.shape != t.shape for o, t in zip(outputs, truth.outputs, strict=True)
-            ):
-                continue  # the gate trace has said so
+            trial = self.trials[key.index]
             name = self.instances[trial.instance].name
-            for i, out in enumerate(outputs):
-                found = compare(i, out, truth.outputs[i], [v[i] for v in truth.variants], truth.exact)
+            for found in comparisons:
                 if trial.family in families.ADVISORY_FAMILIES:
                     if found.mismatch is not None:
                         docket.flags.append(f"differs from the reference on infinities or NaN: {found.mismatch.text}")
@@ -405,14 +445,8 @@ def verify_candidate(
             docket.add_skip(gate, reason)
     else:
         pending = interpreter_sandbox().submit(judge.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
-        for index in range(len(judge.trials)):  # while the child runs
-            if pending.done() and pending.result().status != "ok":
-                break
-            judge.truth(index)
-        for index in range(len(judge.ring.trials)):
-            with one_thread():
-                judge.ring.reading(index)
-        _read_fragment(judge, pending.result(), docket, mixed)
+        known = judge.watch(pending)
+        _read_fragment(judge, pending, docket, mixed, known)
     if compiling is not None:
         from .compiling import read_compile
 
@@ -430,7 +464,13 @@ def verify_candidate(
     return docket.verdict(required)
 
 
-def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket, mixed: bool = False) -> None:
+def _read_fragment(
+    judge: FragmentJudge, job: Job, docket: Docket, mixed: bool, known: Mapping[reading.RunKey, list[Comparison]]
+) -> None:
+    reply = job.result()
+    if reply.named("halted") and not job.was_stopped:
+        docket.add_failure("trace", "exit", "the process left out runs that nobody told it to leave out", reply.time_ms)
+        return
     if not reading.read_start(reply, docket, "the source"):
         return
     evidence = reading.read_fake(reply, expected_outputs(shrink.bind(judge.fragment, None, judge.ops)), docket)
@@ -440,4 +480,4 @@ def _read_fragment(judge: FragmentJudge, reply: Reply, docket: Docket, mixed: bo
     reading.read_observations(
         reply, names, docket, expected=expected, kind=kind, evidence=evidence, require_kernel=not mixed
     )
-    judge.judge_values(reply, docket)
+    judge.judge_values(reply, docket, known)

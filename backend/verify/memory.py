@@ -104,11 +104,12 @@ class MemoryMonitor(TorchDispatchMode):
 
     Args:
         fill: what masked-off lanes of loads without ``other`` hold (they are undefined on a device).
+        poison: fill new memory with NaN; False leaves in it what was there.
     """
 
-    def __init__(self, fill: float = float("nan"), max_findings: int = 20) -> None:
+    def __init__(self, fill: float = float("nan"), max_findings: int = 20, poison: bool = True) -> None:
         super().__init__()
-        self.fill, self.max_findings = fill, max_findings
+        self.fill, self.max_findings, self.poison = fill, max_findings, poison
         self.findings: list[Finding] = []
         self.regions: dict[int, Region] = {}
         self.by_number: dict[int, Region] = {}
@@ -374,7 +375,8 @@ class MemoryMonitor(TorchDispatchMode):
                 if name in _EMPTY and tensor.untyped_storage().nbytes():
                     region = self.region(tensor, name.removeprefix("aten::"))
                     region.initialized[:] = False
-                    region.bytes[:] = 0xFF  # NaN in every float type
+                    if self.poison:
+                        region.bytes[:] = 0xFF  # NaN in every float type
         return out
 
     def _check_reads(self, name: str, args: Any, kwargs: Any, written: list[torch.Tensor]) -> None:

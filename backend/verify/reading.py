@@ -35,9 +35,14 @@ def last_stage(reply: Reply) -> str:
     }.get(h["name"], "running the kernels")
 
 
+def key_of(frame: Frame) -> RunKey:
+    """Return which run a frame belongs to."""
+    return RunKey(int(frame.header["index"]), int(frame.header.get("config", 0)))
+
+
 def runs_of(reply: Reply) -> dict[RunKey, Frame]:
     """Return the frames of runs."""
-    return {RunKey(f.header["index"], f.header.get("config", 0)): f for f in reply.named("run")}
+    return {key_of(f): f for f in reply.named("run")}
 
 
 def read_start(reply: Reply, docket: Docket, what: str) -> bool:

@@ -162,18 +162,17 @@ def _judge_runs(
     before_run: Callable[[], None] = lambda: None,
     after_run: Callable[[], dict[str, torch.Tensor]] = dict,
 ) -> bool:
-    """Run what was asked for, in order, until the budget is used; send one frame per run.
+    """Run what was asked for, in order, until the budget is used or a run shows a fault; send one frame per run.
 
     Returns:
         Whether nothing was found against the candidate.
     """
     started = time.monotonic()
-    well = True
     pool: dict[int, list[Any]] = {}
     for index, run in enumerate(runs):
         if index >= ENOUGH_RUNS and time.monotonic() - started > budget_s:
             channel.send("stopped", done=index)
-            return well
+            return True
         channel.send("stage", name="run", index=index)
         fresh = arguments(index)
         group = int(run["shapes"])
@@ -191,9 +190,8 @@ def _judge_runs(
         tensors = {f"out.{i}": o for i, o in enumerate(outputs) if isinstance(o, torch.Tensor)}
         tensors.update({f"state.{n}": t for n, t in after_run().items()})
         channel.send("run", tensors, index=index, observed=observed)
-        if observed["error"]:
+        if observed["error"] or observed["findings"] or observed["changed_inputs"]:
             return False
-        well = well and not observed["findings"]
         n_configs = observed["n_configs"]
         if index == 0 and n_configs > 1:
             for config in range(1, min(n_configs, 24)):
@@ -204,7 +202,7 @@ def _judge_runs(
                 other = runner.run(fresh, names, config=config)
                 tensors = {f"out.{i}": o for i, o in enumerate(other["outputs"]) if isinstance(o, torch.Tensor)}
                 channel.send("run", tensors, index=index, config=config, observed=other["observed"])
-                if other["observed"]["error"]:
+                if other["observed"]["error"] or other["observed"]["findings"]:
                     return False
         if observed["undefined_lanes"] and not run.get("repeat_done") and index < 2:
             sides = []
@@ -213,8 +211,11 @@ def _judge_runs(
                 sides.append(runner.run(fresh, names, fill=fill, config=int(run.get("config", 0)))["outputs"])
             if not _same(sides[0], sides[1]):
                 channel.send("undefined", index=index)
-                well = False
-    return well
+                return False
+        if channel.is_stopped():
+            channel.send("halted", done=index + 1)
+            break
+    return True
 
 
 def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:

@@ -70,7 +70,7 @@ FAULTS = {
     "shape": ("return o", "return o[:, :-1]", "trace", "shape"),
     "other_state": ("self.bn", "self.norm", "trace", "construct"),
     "input_written": ("y = self.bn", "x.mul_(1.001)\n        y = self.bn", "trace", "input_write"),
-    "parameter_written": ("y = self.bn", "self.fc.bias.data.add_(1e-9)\n        y = self.bn", "meaning", ""),
+    "parameter_written": ("y = self.bn", "self.fc.bias.data.mul_(1.000001)\n        y = self.bn", "meaning", ""),
     "no_kernel": ("relu_kernel[(", "if False: relu_kernel[(", "trace", "no_kernel"),
     "exits": ("class ModelNew", "import os\nos._exit(0)\n\n\nclass ModelNew", "policy", "import"),
 }  # fmt: skip
