@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__, cli_ways
+from . import __version__, cli_coverage, cli_ways
 from .cli_common import (
     BAD_INPUT,
     BUG,
@@ -270,6 +270,8 @@ def ops_show(
         raise bad_usage(f"no such operator, expected one that `drt ops list` names{hint}", subject=name)
     print(print_op(known[name]), end="")
 
+
+ops_app.command("coverage", epilog=cli_coverage.EPILOG)(cli_coverage.coverage)
 
 synth_app = typer.Typer(
     help="Generate programs: valid by construction, operators exactly uniform.", rich_markup_mode="rich"

@@ -401,6 +401,11 @@ def _module_source(graph: Graph, ops: OpSet, name: str) -> str:
     return f"{_imports(text)}\n\n{text}\n"
 
 
+def state_paths(graph: Graph) -> dict[str, tuple[str, ...]]:
+    """Return value name -> path of attributes of the written module, for every param, buffer and constant."""
+    return _targets([i for i in graph.inputs if i.kind != "input"])
+
+
 def _targets(state: Sequence[Input]) -> dict[str, tuple[str, ...]]:
     """Return value name -> path of attributes; names that Python cannot say are cleaned, and no two agree."""
     found: dict[str, tuple[str, ...]] = {}
@@ -522,4 +527,4 @@ def _end(end: Any) -> str:
     return size_text(end, {}) if isinstance(end, Size) else number_text(end)
 
 
-__all__ = ["render_node", "to_callable", "to_source"]
+__all__ = ["render_node", "state_paths", "to_callable", "to_source"]

@@ -22,7 +22,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from examples import drt
+
+from examples import drt  # isort: skip
 from torch import nn
 
 
@@ -43,7 +44,11 @@ class DecoderLayer(nn.Module):
         self.heads = heads
         self.before, self.between = RmsNorm(width), RmsNorm(width)
         self.q, self.k, self.v, self.o = (nn.Linear(width, width, bias=False) for _ in range(4))
-        self.gate, self.up, self.down = nn.Linear(width, 2 * width), nn.Linear(width, 2 * width), nn.Linear(2 * width, width)
+        self.gate, self.up, self.down = (
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(2 * width, width),
+        )
 
     def rotate(self, x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         a, b = x.chunk(2, -1)
@@ -158,7 +163,9 @@ def text_row(n_values: int, repeat: int) -> dict[str, Any]:
 def main() -> int:
     """Run the measurements; returns 0 if both promises hold (25 % of the export, 2 s for the text)."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--blocks", type=int, default=0, help="blocks of each model; default: as many as 5,000 calls need")
+    parser.add_argument(
+        "--blocks", type=int, default=0, help="blocks of each model; default: as many as 5,000 calls need"
+    )
     parser.add_argument("--repeat", type=int, default=3)
     parser.add_argument("--only", choices=(*MODELS, "text"))
     parser.add_argument("--json", type=Path)

@@ -325,7 +325,7 @@ def exported_graph(
         if tensor.is_complex() and mutated:
             raise Unsupported(f"buffer {spec.target} is complex and changes, expected a real one")
         number = None
-        if kind == "constant" and tensor.dim() == 0 and tensor.dtype in DTYPE_NAMES:
+        if kind == "constant" and tensor.dim() == 0 and tensor.dtype in DTYPE_NAMES and not tensor.is_meta:
             number = tensor.item()
         stem = clean_name(spec.target)
         value = importer.input(node.name if stem in taken else stem, node.meta["val"], kind, spec.target, number)

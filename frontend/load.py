@@ -62,7 +62,13 @@ class LoadedModel:
     program: Any = None
 
 
-def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str = MODEL) -> LoadedModel:
+def load_model(
+    spec: str | os.PathLike[str],
+    *,
+    seed: int = 0,
+    class_name: str = MODEL,
+    factory_arguments: Mapping[str, Any] | None = None,
+) -> LoadedModel:
     """Load a model and example inputs.
 
     Args:
@@ -73,6 +79,7 @@ def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str =
             returns first.
         seed: of PyTorch's generators while parameters and inputs are made; the caller's generators are left as they were.
         class_name: the class to take from ``FILE.py`` (``ModelNew`` for a KernelBench answer).
+        factory_arguments: keyword arguments for a callable that returns ``(module, example_inputs)``.
 
     Raises:
         ParseError: the file is not Python; placed at the offending line.
@@ -88,7 +95,7 @@ def load_model(spec: str | os.PathLike[str], *, seed: int = 0, class_name: str =
                 return _from_file(namespace, text, factory, seed)
             if callable(named) and hasattr(namespace, INPUTS) and _takes_arguments(named):
                 return _from_function(namespace, factory, text, seed)
-            return _from_factory(namespace, factory, text)
+            return _from_factory(namespace, factory, text, factory_arguments or {})
         return _from_file(_load_file(text), text, class_name, seed)
 
 
@@ -159,14 +166,14 @@ def _from_function(namespace: types.ModuleType, name: str, spec: str, seed: int)
     )  # fmt: skip
 
 
-def _from_factory(namespace: types.ModuleType, name: str, spec: str) -> LoadedModel:
+def _from_factory(namespace: types.ModuleType, name: str, spec: str, arguments: Mapping[str, Any]) -> LoadedModel:
     file = getattr(namespace, "__file__", None)
     path = Path(file) if file else None
     factory = _name(namespace, name, f"function {name}()", path)
     if not callable(factory):
         raise UsageError(f"is {_kind(factory)}, expected a callable", place=str(path or spec), subject=name)
     with _blame(path, f"{name}()"):
-        made = factory()
+        made = factory(**arguments)
     if not (isinstance(made, (tuple, list)) and len(made) == 2 and callable(made[0])):
         raise UsageError(
             f"returns {_kind(made)}, expected (module, example_inputs)",

@@ -247,6 +247,17 @@ def node_flops(node: Node, types: Mapping[str, TensorType], ops: OpSet | None = 
     return _node_work(node, types, builtin_ops() if ops is None else ops)[0]
 
 
+def node_bytes(node: Node, types: Mapping[str, TensorType], ops: OpSet | None = None) -> SizeLike:
+    """Return the bytes that ``node`` reads and writes by itself; 0 for a view."""
+    ops = builtin_ops() if ops is None else ops
+    if node.op in ops and is_view(ops[node.op], ops):
+        return 0
+    read: SizeLike = 0
+    for name in dict.fromkeys(node.uses()):
+        read = read + _reads(node, name, types, ops) * DTYPES[types[name].dtype]
+    return read + sum((t.size_bytes for t in node.types), start=0)
+
+
 def _node_work(node: Node, types: Mapping[str, TensorType], ops: OpSet) -> tuple[SizeLike, SizeLike]:
     if node.op == OPAQUE:
         return 0, 0
@@ -292,9 +303,7 @@ def graph_cost(graph: Graph, ops: OpSet | None = None) -> Cost:
         flops, product = flops + total, product + products
         if node.op in views:
             continue
-        for name in dict.fromkeys(node.uses()):
-            unfused = unfused + _reads(node, name, graph.types, ops) * DTYPES[graph.types[name].dtype]
-        unfused = unfused + sum((t.size_bytes for t in node.types), start=0)
+        unfused = unfused + node_bytes(node, graph.types, ops)
     moved: SizeLike = 0
     for i in graph.inputs:
         moved = moved + demand[i.name] * DTYPES[i.type.dtype]
@@ -315,4 +324,4 @@ def _through_views(graph: Graph, name: str, views: set[str]) -> str:
     return name
 
 
-__all__ = ["Cost", "call_work", "graph_cost", "is_view", "node_flops"]
+__all__ = ["Cost", "call_work", "graph_cost", "is_view", "node_bytes", "node_flops"]

@@ -126,9 +126,7 @@ class GraphNet(nn.Module):
         h = F.relu(self.second(h, edges))
         total = torch.zeros(4, h.shape[1], dtype=h.dtype, device=h.device)
         total = total.scatter_add(0, graph[:, None].expand_as(h), h)
-        count = torch.zeros_like(total[:, 0]).scatter_add(
-            0, graph, torch.ones_like(h[:, 0])
-        )
+        count = torch.zeros_like(total[:, 0]).scatter_add(0, graph, torch.ones_like(h[:, 0]))
         return self.head(total / count.clamp_min(1)[:, None])
 
 

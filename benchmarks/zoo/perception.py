@@ -165,7 +165,9 @@ def _waveform(full: bool, name: str) -> Made:
         "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4,
     }  # fmt: skip
     config = getattr(transformers, f"{name}Config")(**({} if full else small))
-    return Outputs(getattr(transformers, f"{name}Model")(config)), {"input_values": torch.randn(1, 16000 if full else 400)}
+    return Outputs(getattr(transformers, f"{name}Model")(config)), {
+        "input_values": torch.randn(1, 16000 if full else 400)
+    }
 
 
 def wav2vec2(full: bool = False) -> Made:
