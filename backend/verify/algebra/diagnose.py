@@ -62,7 +62,7 @@ class _ignored:
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
     with np.errstate(all="ignore"):
-        scale = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
+        scale: float = np.max(np.abs(b), initial=0.0, where=np.isfinite(b))
         return a.shape == b.shape and bool(np.nanmax(np.abs(a - b), initial=0.0) <= _EXACT * scale)
 
 
@@ -90,7 +90,7 @@ def _difference(v: np.ndarray, want: np.ndarray, inputs: dict[str, torch.Tensor]
             return f"every element is {text} times what it should be" if factor[0] else "every element is 0"
         gap = v - want
         usable = np.isfinite(gap)
-        scale = np.max(np.abs(want), where=usable, initial=0.0)
+        scale: float = np.max(np.abs(want), where=usable, initial=0.0)
         if np.ptp(gap[usable]) <= _EXACT * scale:
             return f"every element is {abs(gap[usable][0]):.10g} too {'large' if gap[usable][0] > 0 else 'small'}"
         for name, tensor in inputs.items():
@@ -135,7 +135,7 @@ def _left_out(
 def _mostly(v: np.ndarray, other: np.ndarray, size: int) -> bool:
     """Return whether arrays agree but for one slice along an axis of ``size``."""
     with np.errstate(all="ignore"):
-        scale = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
+        scale: float = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
         agree = np.abs(v - other) <= _EXACT * scale
     return bool(agree.mean() >= 1 - 1 / size - 1e-9) and bool(agree.any())
 

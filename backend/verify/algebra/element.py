@@ -226,14 +226,11 @@ def moved(f: Callable[..., np.ndarray], *xs: Elements) -> Elements:
 
 def select(test: np.ndarray, a: Elements, b: Elements) -> Elements:
     """Return ``a`` where ``test`` holds, else ``b``."""
-    r = np.where(test, *_aligned(a, b, np.ndim(test)))
+    r = np.where(test, *aligned(a, b, np.ndim(test)))
     return Elements(a.algebra, np.where(test, a.v, b.v), r, a.lawful & b.lawful)
 
 
-def _aligned(a: Elements, b: Elements, ndim: int = 0) -> tuple[Residues, Residues]:
+def aligned(a: Elements, b: Elements, ndim: int = 0) -> tuple[Residues, Residues]:
     """Return residues with so many axes that they broadcast as the values do."""
     n = max(a.ndim, b.ndim, ndim)
     return tuple(x.r.reshape(LEVELS, *(1,) * (n - x.ndim), *x.v.shape) for x in (a, b))  # type: ignore[return-value]
-
-
-aligned = _aligned

@@ -38,10 +38,10 @@ _LIMB = 10  # bits of the low part of a factor in an exact float64 product
 def _logarithms(prime: int, generator: int) -> np.ndarray:
     """Return the table of ``x`` by ``generator**x`` modulo ``prime``, for the squares; -1 elsewhere."""
     order = (prime - 1) // 2
-    powers = np.ones(1, np.int64)
+    powers: np.ndarray = np.ones(1, np.int64)
     while len(powers) < order:
         powers = np.concatenate([powers, powers * pow(generator, len(powers), prime) % prime])
-    table = np.full(prime, -1, np.int32)
+    table: np.ndarray = np.full(prime, -1, np.int32)
     table[powers[:order]] = np.arange(order, dtype=np.int32)
     return table
 
@@ -71,7 +71,7 @@ class Field:
     @staticmethod
     def _ladder(base: int, n: int, prime: int) -> np.ndarray:
         """Return ``base**0, base**1, ...`` (n of them, or a few more)."""
-        powers = np.ones(1, np.int64)
+        powers: np.ndarray = np.ones(1, np.int64)
         while len(powers) < n:
             powers = np.concatenate([powers, powers * pow(base, len(powers), prime) % prime])
         return powers
@@ -206,7 +206,7 @@ class Field:
 
     def matmul(self, a: Residues, b: Residues) -> Residues:
         """Return products of matrices ``[3, .., M, K]`` and ``[3, .., K, N]``; K is at most 2**20."""
-        right = b.astype(np.float64)
+        right: np.ndarray = b.astype(np.float64)
         p = self.moduli(max(a.ndim, b.ndim) - 1)
         # A limb times a residue has at most 33 bits, so 2**20 of them add up exactly in float64.
         low = np.matmul((a & ((1 << _LIMB) - 1)).astype(np.float64), right)

@@ -126,7 +126,7 @@ def clip(x: Elements, low: Elements | None, high: Elements | None) -> Elements:
 def where(test: Any, x: Any, y: Any) -> Elements:
     """Return ``x`` where ``test`` holds, else ``y``."""
     a = next(z.algebra for z in (test, x, y) if isinstance(z, Elements))
-    chosen = test.astype(bool) if isinstance(test, (Elements, np.ndarray)) else np.bool_(test)
+    chosen: Any = test.astype(bool) if isinstance(test, (Elements, np.ndarray)) else np.bool_(test)
     return select(np.asarray(chosen), a.lift(x), a.lift(y))
 
 
@@ -333,15 +333,12 @@ def _by_torch(function: Callable[..., torch.Tensor]) -> Callable[..., np.ndarray
     return f
 
 
-by_torch = _by_torch
-
-
 def _unknown(name: str, values: Any, symmetry: str) -> Unary:
     def f(x: Elements) -> Elements:
         field = x.algebra.field
-        r = {"odd": field.odd, "even": field.even, "none": field.hash}[symmetry](name, x.r)
+        read: Any = {"odd": field.odd, "even": field.even, "none": field.hash}[symmetry]
         with np.errstate(all="ignore"):
-            return _made(x.algebra, name, np.asarray(values(x.v)), r, x.lawful)
+            return _made(x.algebra, name, np.asarray(values(x.v)), read(name, x.r), x.lawful)
 
     return f
 

@@ -169,12 +169,14 @@ def _libdevice_function(name: str) -> Callable[..., Any]:
     if name == "round":
         return fn.round_away
     short = name.removeprefix("fast_")
-    for n in (name, short, short.removesuffix("f"), short.removesuffix("idef")):
-        known = next((i.name for i in INTRINSICS.values() if i.triton == f"libdevice.{n}"), n)
-        if known in fn.NAMED:
-            return fn.NAMED[known]
+    spellings = (name, short, short.removesuffix("f"), short.removesuffix("idef"))
+    known = {i.triton.removeprefix("libdevice."): i.name for i in INTRINSICS.values()}
+    for n in spellings:
+        if known.get(n, n) in fn.NAMED:
+            return fn.NAMED[known.get(n, n)]
+    for n in spellings:
         if n in interpreter._LIBDEVICE:
-            return lambda *xs: fn.unknown(known, interpreter._LIBDEVICE[n], *xs)
+            return lambda *xs: fn.unknown(known.get(n, n), interpreter._LIBDEVICE[n], *xs)
     raise Unsupported(f"libdevice.{name} has no reading in the ring", subject="algebra")
 
 
