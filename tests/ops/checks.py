@@ -40,7 +40,7 @@ from drt.ir.cost import call_work, graph_cost, is_view
 from drt.ir.opdef import Hook, Opaque, Param
 from drt.ir.typesys import is_float
 from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
-from ops.limitations import DISTINCT, PARTIAL
+from ops.limitations import ASCENDING, DISTINCT, PARTIAL
 from torch.utils.flop_counter import FlopCounterMode
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -126,7 +126,10 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
         if instance.op.name in DISTINCT:
             order = torch.randperm(t.numel, generator=generator) - (0 if t.dtype == "u8" else t.numel // 2)
             return order.reshape(t.shape).to(TORCH_DTYPES[t.dtype])
-        return torch.randint(low, high, t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
+        drawn = torch.randint(low, high, t.shape, generator=generator)
+        if (instance.op.name, name) in ASCENDING:
+            drawn = (drawn - drawn.min() if t.numel else drawn).sort().values
+        return drawn.to(TORCH_DTYPES[t.dtype])
 
     operands = zip(instance.types, instance.op.operands)
     return tuple(make(t, k, p.name) for k, (t, p) in enumerate(operands))

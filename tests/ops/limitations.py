@@ -30,6 +30,9 @@ DISTINCT: frozenset[str] = frozenset({"topk", "kthvalue", "median_dim", "nanmedi
 #: Operators that PyTorch refuses for some elements of operands that the definition allows: such draws are passed over.
 PARTIAL: frozenset[str] = frozenset({"masked_scatter"})
 
+#: Operands that PyTorch takes only in ascending order from 0, by operator.
+ASCENDING: frozenset[tuple[str, str]] = frozenset({("embedding_bag", "offsets")})
+
 _KERNELS = "of integers, some of PyTorch's kernels take a convolution and others refuse it"
 _FUSED = "PyTorch has no call for it; the importer leaves its parts to fusion"
 _BROADCAST = "PyTorch broadcasts with a call of its own before it"
@@ -74,6 +77,10 @@ LIMITATIONS: tuple[Limitation, ...] = (
         for check in ("accepts", "dtypes")
     ),
     Limitation("index_add", "dtypes", "[index_add_c2]", "booleans times a number are rare", rare=True),
+    *(
+        Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch lets the rectified kind compute with integers", rare=True)
+        for op in ("rnn", "rnn_cell")
+    ),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),
