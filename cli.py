@@ -9,13 +9,12 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import __version__, cli_coverage, cli_ways
+from . import __version__, cli_coverage, cli_judge, cli_ways
 from .cli_common import (
     BAD_INPUT,
     BUG,
@@ -23,7 +22,11 @@ from .cli_common import (
     GOOD,
     INTERRUPTED,
     NO,
+    Device,
+    DeviceOption,
     OpsOption,
+    Precision,
+    PrecisionOption,
     bad_usage,
     examples,
     operators,
@@ -33,21 +36,6 @@ from .cli_common import (
 
 if TYPE_CHECKING:
     from .ir import Graph, OpSet
-
-
-class Precision(StrEnum):
-    """Arithmetic of float32 products."""
-
-    strict = "strict"
-    tf32 = "tf32"
-
-
-class Device(StrEnum):
-    """Where kernels are verified and timed."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 app = typer.Typer(
@@ -72,13 +60,6 @@ ops_app = typer.Typer(help="Look at operator definitions.", rich_markup_mode="ri
 app.add_typer(ir_app, name="ir")
 app.add_typer(ops_app, name="ops")
 
-PrecisionOption = Annotated[
-    Precision,
-    typer.Option(help="Arithmetic of float32 products: IEEE float32, or TF32 inputs allowed."),
-]
-DeviceOption = Annotated[
-    Device, typer.Option(help="Where kernels run; on the CPU they are interpreted and times are predicted.")
-]
 SizeOption = Annotated[
     list[str] | None, typer.Option("--size", metavar="NAME=N", help="The value of a symbolic size; repeatable.")
 ]
@@ -97,7 +78,7 @@ def _root(
         raise typer.Exit()
     if context.invoked_subcommand is None:
         raise bad_usage(
-            "no command given, expected one of compile, verify, import, lower, ir, ops, synth; see drt --help"
+            "no command given, expected one of compile, verify, doctor, import, lower, ir, ops, synth; see drt --help"
         )
 
 
@@ -166,32 +147,7 @@ def compile(
     return NO if not result.whole.passed or (strict and result.leftovers) else GOOD
 
 
-@app.command(
-    epilog=examples("drt verify model.py fast.py", "drt verify model.py fast.py --precision tf32 --json", CODES)
-)
-def verify(
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="FILE.py with `class Model`.")],
-    candidate: Annotated[Path, typer.Argument(metavar="CANDIDATE", help="FILE.py with `class ModelNew`.")],
-    precision: PrecisionOption = Precision.strict,
-    seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Sets of fresh random inputs.")] = 3,
-    device: DeviceOption = Device.auto,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the verdict as JSON.")] = False,
-) -> int:
-    """Judge whether CANDIDATE computes what REFERENCE does, by Triton kernels of its own.
-
-    The verdict names the first gate that failed, and the evidence of each.
-    """
-    for path in (reference, candidate):
-        require_file(path)
-
-    from . import cli_view
-    from .backend.verify import verify_files
-
-    verdict = verify_files(reference, candidate, precision=precision.value, seeds=seeds, device=device.value)
-    cli_view.show_verdict(verdict, as_json)
-    return GOOD if verdict.passed else NO
-
-
+cli_judge.register(app)
 cli_ways.register(app)
 
 

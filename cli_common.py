@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +15,30 @@ if TYPE_CHECKING:
 GOOD, NO, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 3, 130
 
 CODES = "[dim]Exit codes: 0 good, 1 the answer is no, 2 bad usage or input, 3 a bug of DRT, 130 interrupted.[/dim]"
+
+
+class Precision(StrEnum):
+    """Arithmetic of float32 products."""
+
+    strict = "strict"
+    tf32 = "tf32"
+
+
+class Device(StrEnum):
+    """Where kernels are verified and timed."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+PrecisionOption = Annotated[
+    Precision,
+    typer.Option(help="Arithmetic of float32 products: IEEE float32, or TF32 inputs allowed."),
+]
+DeviceOption = Annotated[
+    Device, typer.Option(help="Where kernels run; on the CPU they are interpreted and times are predicted.")
+]
 
 OpsOption = Annotated[
     list[Path] | None,

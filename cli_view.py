@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from .backend.verify import Verdict
+    from .doctor import Finding
     from .ir import OpDef
     from .program import Summary
     from .ways import ImportSummary
@@ -147,6 +148,40 @@ def show_verdict(verdict: Verdict, as_json: bool = False) -> None:
     console.print(table)
     for flag in verdict.flags:
         console.print(f"  flag: {escape(flag)}", highlight=False, soft_wrap=True)
+
+
+def show_verdicts(names: Sequence[str], verdicts: Sequence[Verdict], report: str) -> None:
+    """Print one line for each candidate, and what the pool says of all of them."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("candidate", overflow="fold")
+    table.add_column("verdict", overflow="fold")
+    table.add_column("time", justify="right", no_wrap=True)
+    for name, verdict in zip(names, verdicts, strict=True):
+        colour = "green" if verdict.passed else "red"
+        table.add_row(
+            escape(name), f"[{colour}]{escape(verdict.summary())}[/{colour}]", f"{verdict.time_ms / 1e3:.1f} s"
+        )
+    console = _console()
+    console.print(table)
+    console.print(escape(report), highlight=False, soft_wrap=True)
+
+
+def show_findings(findings: Sequence[Finding]) -> None:
+    """Print what was found on this machine, group by group."""
+    console = _console()
+    colours = {"good": "green", "limited": "yellow", "missing": "red"}
+    for topic in dict.fromkeys(f.topic for f in findings):
+        console.print(f"[bold]{topic}[/bold]")
+        table = Table(box=None, pad_edge=False, show_header=False)
+        table.add_column(no_wrap=True)
+        table.add_column(no_wrap=True)
+        table.add_column(overflow="fold")
+        for f in findings:
+            if f.topic == topic:
+                table.add_row(
+                    f"  {escape(f.name)}", f"[{colours[f.status]}]{f.status}[/{colours[f.status]}]", escape(f.detail)
+                )
+        console.print(table)
 
 
 def show_operators(operators: Sequence[OpDef]) -> None:

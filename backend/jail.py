@@ -252,7 +252,8 @@ def survey() -> tuple[Measure, ...]:
             try:
                 action()
             except BaseException as error:
-                os.write(writing, str(error).encode()[:400] or b"failed")
+                words = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+                os.write(writing, words.encode()[:400] or b"failed")
             os._exit(0)
         os.close(writing)
         text = os.read(reading, 500).decode(errors="replace")

@@ -1,0 +1,74 @@
+"""``drt verify`` over several candidates, and ``drt doctor``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from drt.cli import main
+
+REFERENCE = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x * 2.0
+def get_inputs():
+    return [torch.randn(6, 10)]
+def get_init_inputs():
+    return []
+"""
+CANDIDATE = """
+import torch, triton, triton.language as tl
+@triton.jit
+def double_kernel(x, y, n, BLOCK: tl.constexpr):
+    at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(y + at, tl.load(x + at, mask=at < n) * 2.0, mask=at < n)
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        double_kernel[(triton.cdiv(x.numel(), 64),)](x, y, x.numel(), BLOCK=64)
+        return y
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> tuple[Path, Path, Path]:
+    paths = tmp_path / "model.py", tmp_path / "right.py", tmp_path / "wrong.py"
+    for path, text in zip(paths, (REFERENCE, CANDIDATE, CANDIDATE.replace("* 2.0, mask", "* 2.1, mask")), strict=True):
+        path.write_text(text)
+    return paths
+
+
+def test_each_candidate_gets_a_verdict(files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    reference, right, wrong = map(str, files)
+    assert main(["verify", reference, right, wrong, "--jobs", "2", "--device", "cpu", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert [(Path(r["candidate"]).name, r["passed"]) for r in rows] == [("right.py", True), ("wrong.py", False)]
+    assert rows[1]["gate"] == "meaning"
+
+
+def test_the_table_says_how_fast_it_went(files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    reference, right, _ = map(str, files)
+    assert main(["verify", reference, right, right, "--device", "cpu"]) == 0
+    out = capsys.readouterr().out
+    assert "2 of 2 passed" in out and "verdicts/s" in out
+
+
+def test_a_candidate_that_is_not_there_is_said_before_any_work(
+    files: tuple[Path, Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(files[0]), str(files[1]), "nothing.py"]) == 2
+    assert "nothing.py: no such file, expected a readable file" in capsys.readouterr().err
+
+
+def test_the_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = {(f["topic"], f["name"]): f for f in json.loads(capsys.readouterr().out)}
+    assert found["machine", "torch"]["status"] == "good"
+    assert found["judge", "interpreter"]["status"] == "good"
+    assert {n for t, n in found if t == "extras"} == {"jax", "synth", "llm", "rl"}
+    assert any(n.startswith("jail: ") for _, n in found)
+    assert main(["doctor"]) == 0
+    assert "jail: files" in capsys.readouterr().out
