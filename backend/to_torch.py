@@ -43,11 +43,12 @@ from ..ir.size import minimum, symbols_of
 from .opaque import TORCH_DTYPES, flat, number_text, opaque_text, operand_text, size_text
 from .resolve import is_allowed, run_clause
 from .symbols import check_lines, symbol_sources
+from .torch_phrases import ATOM, Inlined, Phrase, spoken
+from .torch_style import Pen, wrapped
 
 #: Keyword arguments that are left out where they have PyTorch's default.
 _DEFAULTS: dict[str, Any] = {"keepdim": False, "approximate": "none"}
 
-_ATOM = 10  # binding strength of names, calls and subscripts
 _FUNCTIONAL = "torch.nn.functional."
 _RESERVED = frozenset({"torch", "nn", "F", "self", "Model", "get_inputs", "get_init_inputs", "float"})
 _NUMBERS = count()
@@ -83,16 +84,26 @@ def render_node(
     Raises:
         UsageError: the operator has no ``torch`` clause, or its clause calls what the allow-list does not have.
     """
-    left = ", ".join(names[r] for r in node.results)
+    text, _ = render_call(node, graph_types, ops, names, device=device, symbols=symbols, functional=functional)
+    return [f"{', '.join(names[r] for r in node.results)} = {text}"]
+
+
+def render_call(
+    node: Node, graph_types: Mapping[str, TensorType], ops: OpSet, names: Mapping[str, str], *, device: str = "",
+    symbols: Mapping[str, str] | None = None, functional: str = _FUNCTIONAL, is_spoken: bool = False,
+) -> tuple[str, int]:  # fmt: skip
+    """Return Python text that runs one node, and its binding strength; arguments as :func:`render_node`.
+
+    With ``is_spoken`` it is spelled as a person would (see :mod:`.torch_phrases`), which means the same.
+    """
     if node.op == OPAQUE:
-        return [f"{left} = {opaque_text(node, names, device, symbols or {})}"]
+        return opaque_text(node, names, device, symbols or {}), ATOM
     op = find_op(node.op, ops)
     if "torch" not in op.calls:
         raise UsageError("has no torch clause, expected one to run it in PyTorch", subject=op.name)
     inferred = infer_node(node, graph_types, ops)
-    writer = _Writer(op, node, inferred, graph_types, names, device, symbols or {}, functional)
-    text, _ = writer.write(op.calls["torch"])
-    return [f"{left} = {text}"]
+    writer = _Writer(op, node, inferred, graph_types, names, device, symbols or {}, functional, is_spoken)
+    return writer.write(op.calls["torch"])
 
 
 class _Writer:
@@ -100,8 +111,9 @@ class _Writer:
 
     def __init__(
         self, op: OpDef, node: Node, inferred: Inferred, types: Mapping[str, TensorType], names: Mapping[str, str],
-        device: str, symbols: Mapping[str, str], functional: str,
+        device: str, symbols: Mapping[str, str], functional: str, is_spoken: bool = False,
     ) -> None:  # fmt: skip
+        self.is_spoken = is_spoken
         self.op, self.node, self.env = op, node, inferred.env
         self.types, self.names = types, names
         self.device, self.symbols, self.functional = device, symbols, functional
@@ -112,6 +124,7 @@ class _Writer:
         }  # fmt: skip
         reads = [v for v in flat(node.operands) if isinstance(v, str)]
         self.first = names[reads[0]] if reads else ""
+        self.first_type = types[reads[0]] if reads else None
         literal = tuple(isinstance(o, Literal) for o in node.operands)
         self.numbers = not any(literal) or _takes_numbers(op, node, types, inferred)
 
@@ -124,7 +137,7 @@ class _Writer:
             case ex.Sym(n):
                 return self._operand(n)
             case ex.Lst(items):
-                return f"[{', '.join(self._items(items))}]", _ATOM
+                return f"[{', '.join(self._items(items))}]", ATOM
             case ex.Bin("**", a, b):
                 return f"{self._at(a, 9)} ** {self._at(b, 7)}", 8
             case ex.Bin(op, a, b):
@@ -133,9 +146,9 @@ class _Writer:
             case ex.Unary("-", a):
                 return f"-{self._at(a, 7)}", 7
             case ex.Load(n, items):
-                return f"{self._operand(n)[0]}[{', '.join(self._items(items))}]", _ATOM
+                return f"{self._operand(n)[0]}[{', '.join(self._items(items))}]", ATOM
             case ex.Call(fn, args, kwargs) if "." in fn:
-                return self._call(fn, args, kwargs), _ATOM
+                return self._call(fn, args, kwargs)
         raise UsageError(f"'{ex.to_text(e)}' cannot be written in Python", subject=self.op.name)
 
     def _at(self, e: ex.Expr, level: int) -> str:
@@ -143,35 +156,42 @@ class _Writer:
         return f"({text})" if own < level else text
 
     def _items(self, items: Iterable[ex.Expr]) -> list[str]:
-        out = []
+        return [text for text, _ in self._phrases(items)]
+
+    def _phrases(self, items: Iterable[ex.Expr]) -> list[Phrase]:
+        out: list[Phrase] = []
         for item in items:
             if isinstance(item, ex.Pack):
-                out += [self._value(v)[0] for v in self.env[item.name]]
+                out += [self._value(v) for v in self.env[item.name]]
             else:
-                out.append(self.write(item)[0])
+                out.append(self.write(item))
         return out
 
     # -- calls --------------------------------------------------------------------------------------------------------
 
-    def _call(self, fn: str, args: Sequence[ex.Expr], kwargs: Sequence[tuple[str, ex.Expr]]) -> str:
+    def _call(self, fn: str, args: Sequence[ex.Expr], kwargs: Sequence[tuple[str, ex.Expr]]) -> Phrase:
         if not is_allowed(fn):
             raise UsageError("not among the functions that a lowering clause may call", subject=fn)
         given = list(args)
         while given and self._is_absent(given[-1]):
             given.pop()
-        texts = self._items(given)
-        for k, v in kwargs:
-            if not self._is_absent(v) and not self._is_default(k, v):
-                texts.append(f"{k}={self.write(v)[0]}")
-        if fn.startswith("torch.Tensor."):
-            receiver = self._at(given[0], _ATOM)
-            return f"{receiver}.{fn.removeprefix('torch.Tensor.')}({', '.join(texts[1:])})"
-        if not any(self._reads(a) for a in (*args, *(v for _, v in kwargs))):
+        positional = self._phrases(given)
+        keywords = [
+            (k, self.write(v)[0]) for k, v in kwargs if not self._is_absent(v) and not self._is_default(k, v)
+        ]  # fmt: skip
+        is_method = fn.startswith("torch.Tensor.")
+        if not is_method and not any(self._reads(a) for a in (*args, *(v for _, v in kwargs))):
             where = self.device or (f"{self.first}.device" if self.first else "")
-            texts += [f"device={where}"] if where else []
+            keywords += [("device", where)] if where else []
+        if self.is_spoken:
+            return spoken(fn, positional, keywords, self.functional, self.first_type)
+        texts = [*(t for t, _ in positional), *(f"{k}={v}" for k, v in keywords)]
+        if is_method:
+            receiver = self._at(given[0], ATOM)
+            return f"{receiver}.{fn.removeprefix('torch.Tensor.')}({', '.join(texts[1:])})", ATOM
         if fn.startswith(_FUNCTIONAL):
             fn = self.functional + fn.removeprefix(_FUNCTIONAL)
-        return f"{fn}({', '.join(texts)})"
+        return f"{fn}({', '.join(texts)})", ATOM
 
     def _is_absent(self, e: ex.Expr) -> bool:
         return isinstance(e, ex.Sym) and e.name in self.params and self.operands.get(e.name) is None
@@ -198,13 +218,15 @@ class _Writer:
             dtype = self.params[name].dtype
             dtype = self.env.get(dtype, dtype)
             where = f", device={self.first}.device" if self.first else ""
-            return f"torch.full((), {text}, dtype={TORCH_DTYPES[dtype]}{where})", _ATOM
+            return f"torch.full((), {text}, dtype={TORCH_DTYPES[dtype]}{where})", ATOM
         if isinstance(operand, tuple):
-            return f"[{', '.join(self.names[o] for o in operand if isinstance(o, str))}]", _ATOM
+            return f"[{', '.join(self.names[o] for o in operand if isinstance(o, str))}]", ATOM
         if operand is None:
-            return "None", _ATOM
+            return "None", ATOM
         text = self.names[operand]
-        return text, _ATOM if re.fullmatch(r"[\w.\[\]'\"]+|getattr\([^()]*\)", text) else 0
+        if isinstance(text, Inlined):
+            return text, text.level
+        return text, ATOM if re.fullmatch(r"[\w.\[\]'\"]+|getattr\([^()]*\)", text) else 0
 
     def _is_static(self, e: ex.Expr) -> bool:
         if isinstance(e, ex.Call) and "." in e.fn:
@@ -218,17 +240,17 @@ class _Writer:
     def _static(self, e: ex.Expr) -> tuple[str, int]:
         if isinstance(e, ex.Sym) and (e.name in self.dtypes or (e.name not in self.env and e.name in TORCH_DTYPES)):
             name = self.env.get(e.name, e.name)
-            return ("None" if name is None else str(TORCH_DTYPES[name])), _ATOM
+            return ("None" if name is None else str(TORCH_DTYPES[name])), ATOM
         return self._value(evaluate(e, self.env))
 
     def _value(self, value: Any) -> tuple[str, int]:
         if isinstance(value, (tuple, list)):
-            return f"[{', '.join(self._value(v)[0] for v in value)}]", _ATOM
+            return f"[{', '.join(self._value(v)[0] for v in value)}]", ATOM
         if isinstance(value, Size):
-            return size_text(value, self.symbols), 0 if re.search(r"\W", str(value)) else _ATOM
+            return size_text(value, self.symbols), 0 if re.search(r"\W", str(value)) else ATOM
         if isinstance(value, str):
-            return json.dumps(value), _ATOM
-        return number_text(value), 7 if _is_negative(value) else _ATOM
+            return json.dumps(value), ATOM
+        return number_text(value), 7 if _is_negative(value) else ATOM
 
 
 def _is_negative(value: Any) -> bool:
@@ -309,7 +331,7 @@ def to_callable(graph: Graph, ops: OpSet | None = None) -> Callable[..., Any]:
     It returns one tensor, or a tuple where there are several outputs, and writes buffer updates into the inputs that they
     belong to.  Its attribute ``source`` is the text that it runs.
     """
-    source = to_source(graph, ops, name="run", style="function")
+    source = _function_source(graph, builtin_ops() if ops is None else ops, "run", is_plain=True)
     file = f"<drt {graph.name} {next(_NUMBERS)}>"
     namespace: dict[str, Any] = {}
     exec(compile(source, file, "exec"), namespace)
@@ -353,16 +375,50 @@ def _body(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
     return lines
 
 
+def _styled(graph: Graph, ops: OpSet, scope: _Scope, device: str) -> list[str]:
+    """Return the lines of the function as a person would write them."""
+    symbols: dict[str, str] = {}
+    lines = []
+    for s, text in symbol_sources(graph, scope.names).items():
+        symbols[s] = scope.add(s)
+        lines.append(f"{symbols[s]} = {size_text(text, symbols)}")
+    lines += check_lines(graph, scope.names, symbols)
+
+    def express(node: Node, names: Mapping[str, str]) -> Phrase:
+        return render_call(
+            node, graph.types, ops, names, device=device, symbols=symbols, functional="F.", is_spoken=True
+        )  # fmt: skip
+
+    def result(names: Mapping[str, str]) -> str:
+        texts = [operand_text(o, names, symbols) for o in graph.outputs]
+        return texts[0] if len(texts) == 1 else ", ".join(texts) or "()"
+
+    updated = {u.target for u in graph.updates}
+    own = [i.name for i in graph.inputs if scope.names[i.name].isidentifier() and i.name not in updated]
+    inputs = {i.name: scope.names[i.name] for i in graph.inputs}
+    pen = Pen(graph, ops, inputs, scope.taken, own, express)
+    for node in graph.nodes:
+        pen.write(node)
+    # Names of updates are known only once all values have been written.
+    updates = (f"{pen.names[u.target]}.copy_({pen.names[u.value]})" for u in graph.updates)
+    return [*lines, *pen.finish(result, updates)]
+
+
 def _device_text(graph: Graph, names: Mapping[str, str]) -> str:
     return f"{names[graph.inputs[0].name]}.device" if graph.inputs else ""
 
 
-def _function_source(graph: Graph, ops: OpSet, name: str) -> str:
+def _function_source(graph: Graph, ops: OpSet, name: str, is_plain: bool = False) -> str:
     scope = _Scope(_RESERVED | {name})
     parameters = [scope.add(i.name) for i in graph.inputs]
-    lines = _body(graph, ops, scope, _device_text(graph, scope.names))
-    text = "\n".join(f"    {line}" for line in lines)
-    return f"{_imports(text)}\n\ndef {name}({', '.join(parameters)}):\n{text}\n"
+    lines = (_body if is_plain else _styled)(graph, ops, scope, _device_text(graph, scope.names))
+    text = _indented(lines, 4)
+    head = "\n".join(wrapped(f"def {name}({', '.join(parameters)})", 1))
+    return f"{_imports(text)}\n\n{head}:\n{text}\n"
+
+
+def _indented(lines: Iterable[str], indent: int) -> str:
+    return "\n".join(" " * indent + row for line in lines for row in wrapped(line, indent))
 
 
 def _imports(text: str) -> str:
@@ -383,19 +439,20 @@ def _module_source(graph: Graph, ops: OpSet, name: str) -> str:
     tree = _tree(targets.values())
     for i in state:
         scope.names[i.name] = _access(targets[i.name], tree)
-    lines = _body(graph, ops, scope, _device_text(graph, scope.names))
+    lines = _styled(graph, ops, scope, _device_text(graph, scope.names))
     body = [f"class {name}(nn.Module):"]
     if state:
         body += ["    def __init__(self):", "        super().__init__()"]
         body += [f"        {line}" for line in _registrations(state, targets, tree)]
         body.append("")
-    body.append(f"    def forward({', '.join(['self', *parameters])}):")
-    body += [f"        {line}" for line in lines]
+    head = wrapped(f"def forward({', '.join(['self', *parameters])})", 5)
+    body.append("\n".join(f"    {row}" for row in head) + ":")
+    body.append(_indented(lines, 8))
     body += ["", "", "def get_inputs():"]
     sizes = {s.name: str(min(max(s.lo, 2), s.hi)) for i in graph.inputs for d in i.type.shape for s in symbols_of(d)}
     body += [f"    {s} = {n}" for s, n in sizes.items()]
     ranges = input_ranges(graph, ops)
-    body.append(f"    return [{', '.join(_example(i.type, ranges.get(i.name)) for i in given)}]")
+    body.append(_indented([f"return [{', '.join(_example(i.type, ranges.get(i.name)) for i in given)}]"], 4))
     body += ["", "", "def get_init_inputs():", "    return []"]
     text = "\n".join(body)
     return f"{_imports(text)}\n\n{text}\n"
@@ -518,7 +575,7 @@ def _example(t: TensorType, range_: Range | None = None) -> str:
     if endless[0]:
         lo = 0 if endless[1] else minimum(0, hi)  # type: ignore[arg-type]
     stop = _end(lo + 2 if endless[1] else hi + 1)
-    shape = f"({_shape_text(t)},)" if t.shape else "()"
+    shape = f"({_shape_text(t)}{',' if t.rank == 1 else ''})" if t.shape else "()"
     return f"torch.randint({_end(lo)}, {stop}, {shape}{_dtype_argument(t.dtype, 'i64')})"
 
 

@@ -104,10 +104,10 @@ class Block(nn.Module):
         q = p * -0.5
         g = F.gelu(q, approximate="tanh")
         k = torch.where(class_, g, float('-inf'))
-        y = torch.softmax(k, dim=1)
-        r = torch.reshape(y, [4, 2*B])
-        t, i = torch.max(r, dim=0)
-        return (y, t)
+        y = F.softmax(k, dim=-1)
+        r = y.reshape(4, 2*B)
+        t, _ = torch.max(r, dim=0)
+        return y, t
 
 
 def get_inputs():

@@ -9,7 +9,7 @@ from typing import Any
 import attrs
 import torch
 from drt.frontend import Imported, import_module
-from drt.ir import Graph
+from drt.ir import Graph, Node
 from programs.zoo import PROGRAMS, Program
 
 
@@ -50,7 +50,7 @@ def case(name: str) -> Case:
 
 
 def without_names(graph: Graph) -> tuple[Any, ...]:
-    """Return what a graph says, with values numbered in order of appearance; state is known by its target."""
+    """Return what a graph says: nodes in the order in which the outputs need them, values numbered, state by its target."""
     numbers: dict[str, int] = {}
 
     def number(value: Any) -> Any:
@@ -61,6 +61,34 @@ def without_names(graph: Graph) -> tuple[Any, ...]:
     given = [i for i in graph.inputs if i.kind == "input"]
     state = sorted((i for i in graph.inputs if i.kind != "input"), key=lambda i: i.target)
     inputs = [(number(i.name), i.type) for i in [*given, *state]]
-    nodes = [(n.op, number(n.operands), n.attrs, number(n.results), n.types) for n in graph.nodes]
+    nodes = [(n.op, number(n.operands), n.attrs, number(n.results), n.types) for n in _needed(graph)]
     updates = sorted((number(u.target), number(u.value)) for u in graph.updates)
     return inputs, [i.target for i in state], nodes, number(graph.outputs), updates
+
+
+def _needed(graph: Graph) -> list[Node]:
+    """Return the nodes in post-order from the outputs and updates; what they do not need comes last."""
+    order: dict[int, Node] = {}
+    roots = [graph.producers[v] for o in graph.outputs for v in _names(o) if v in graph.producers]
+    roots += [graph.producers[u.value] for u in graph.updates if u.value in graph.producers]
+    stack = [(n, False) for n in reversed([*roots, *graph.nodes])]
+    while stack:
+        node, is_done = stack.pop()
+        if id(node) in order:
+            continue
+        if is_done:
+            order[id(node)] = node
+            continue
+        before = [graph.producers[v] for v in node.uses() if v in graph.producers]
+        stack += [(node, True), *((b, False) for b in reversed(before))]
+    return list(order.values())
+
+
+def _names(operand: Any) -> list[str]:
+    return (
+        [operand]
+        if isinstance(operand, str)
+        else [n for o in operand for n in _names(o)]
+        if isinstance(operand, tuple)
+        else []
+    )
