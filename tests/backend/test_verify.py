@@ -23,6 +23,8 @@ def test_right_kernel_passes(subject: Subject) -> None:
     verdict = _judge(subject, subject.source)
     assert verdict.passed, verdict.summary()
     assert [g.gate for g in verdict.gates if g.passed] == ["policy", "trace", "memory", "meaning"]
+    meaning = verdict.report("meaning")
+    assert meaning is not None and meaning.evidence["algebra"]["outcome"] == "equal"
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f.name.replace(" ", "_"))
