@@ -23,7 +23,18 @@ from torch.export.graph_signature import (
     TensorArgument,
 )
 
-from ..ir import Graph, OpSet, Size, SizeLike, Unsupported, UsageError, VerifyError, builtin_ops
+from ..ir import (
+    Graph,
+    OpSet,
+    Size,
+    SizeLike,
+    Unsupported,
+    UsageError,
+    VerifyError,
+    builtin_ops,
+    eliminate_dead_code,
+    unroll,
+)
 from ..ir.build import GraphBuilder, clean_name
 from ..ir.graph import Update
 from ..ir.guards import Guard, tightened
@@ -32,6 +43,7 @@ from .calling import ArgumentLeaf, Baked, ComplexPair, Extent, InSpec, OutSpec, 
 from .functional import make_functional
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
+from .reasons import cause, require_importable, where_module_is
 from .sizes import LARGEST, SymbolTable, range_of
 from .training import visible_updates
 
@@ -100,6 +112,7 @@ def import_module(
     dynamic: Dynamic | None = None,
     training: bool | None = False,
     name: str = "",
+    unroll_steps: int = 0,
 ) -> Imported:
     """Import a PyTorch program.
 
@@ -111,6 +124,7 @@ def import_module(
         dynamic: which sizes stay symbols: parameter of ``forward`` -> axis -> name or ``(name, lowest, highest)``.
         training: the mode to import in; None leaves each submodule as it is.
         name: of the graph; "" takes the class's or function's name.
+        unroll_steps: recurrent sequences of at most so many steps are written as their steps.
 
     Raises:
         UsageError: PyTorch cannot export the program, or it does what a graph cannot say (complex numbers, sizes that
@@ -120,12 +134,18 @@ def import_module(
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
     owner = module if isinstance(module, torch.nn.Module) else _as_module(module)
     title = name or getattr(module, "__name__", type(module).__name__)
+    require_importable(module, (), {}, (), title)
     paths, parameters = argument_paths(module.forward if isinstance(module, torch.nn.Module) else module, args, kwargs)
+    require_importable(None, args, kwargs, paths, title)
+    args, kwargs = where_module_is(module, args, kwargs)
     shapes = None if dynamic is None else _dynamic_shapes(dynamic, owner, args, kwargs)
     with _mode(owner, training):
         program = _exported(owner, args, kwargs, shapes, title)
     try:
-        return exported_graph(program, title, ops, args, kwargs, dynamic, (paths, parameters))
+        imported = exported_graph(program, title, ops, args, kwargs, dynamic, (paths, parameters))
+        if not unroll_steps:
+            return imported
+        return attrs.evolve(imported, graph=eliminate_dead_code(unroll(imported.graph, unroll_steps, ops)))
     except Unsupported as error:
         raise UsageError(error.message, place=error.place, subject=title) from None
 
@@ -149,7 +169,7 @@ def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, titl
             return make_functional(program)
     except Exception as error:
         raise UsageError(
-            f"torch.export fails: {_cause(error)}", place=_user_line(error, module), subject=title
+            f"torch.export fails: {cause(error)}", place=_user_line(error, module), subject=title
         ) from error
 
 
@@ -160,18 +180,6 @@ def _loosened(shapes: Any) -> Any:
     if isinstance(shapes, Mapping):
         return {k: _loosened(v) for k, v in shapes.items()}
     return type(shapes)(map(_loosened, shapes)) if isinstance(shapes, (list, tuple)) else shapes
-
-
-def _cause(error: BaseException) -> str:
-    """Return PyTorch's reason as one line: its first line, and the first violated constraint where it lists them."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    text = lines[0] if lines else type(error).__name__
-    if "data-dependent" in text:
-        return f"control flow depends on tensor contents ({text.partition(' (')[0]})"
-    if text.startswith("Constraints violated"):
-        detail = next((line.removeprefix("- ") for line in lines if line.startswith("- ")), "")
-        return f"{text.partition('!')[0]}: {detail}"
-    return f"{type(error).__name__}: {text}" if len(text) < 60 and not text.startswith(type(error).__name__) else text
 
 
 def _user_line(error: BaseException, module: torch.nn.Module) -> str:

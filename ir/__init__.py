@@ -60,3 +60,4 @@ from .text import parse_graph as parse_graph
 from .text import print_graph as print_graph
 from .typesys import DTYPES as DTYPES
 from .typesys import TensorType as TensorType
+from .unroll import unroll as unroll

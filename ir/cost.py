@@ -20,7 +20,7 @@ from .graph import OPAQUE, Graph, Input, Node
 from .infer import Inferred
 from .intrinsics import INTRINSICS, OPERATOR_FLOPS
 from .load import builtin_ops
-from .opdef import Expand, Index, OpDef, OpSet, Reduce, Scalar
+from .opdef import Expand, Index, Opaque, OpDef, OpSet, Reduce, Scalar
 from .size import SizeLike, minimum
 from .typesys import DTYPES, TensorType
 
@@ -121,7 +121,7 @@ def call_work(op: OpDef, inferred: Inferred, types: tuple[Any, ...], ops: OpSet)
     if op.flops is None:
         return work.total, work.product
     total: SizeLike = evaluate(op.flops, inferred.env)
-    return total, total if work.product != 0 else 0
+    return total, total if work.product != 0 or isinstance(op.body, Opaque) else 0
 
 
 def _body_work(op: OpDef, inferred: Inferred, types: tuple[Any, ...], ops: OpSet) -> _Work:

@@ -348,6 +348,29 @@ def pooled(n: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_m
     return count - 1 if late else count
 
 
+def recurrent_shapes(
+    gates: int, layers: int, ways: int, n: Any, hidden: Any, output: Any, biases: bool
+) -> tuple[Any, ...]:
+    """Return the shapes of a recurrent network's weights in PyTorch's order.
+
+    Args:
+        gates: affine maps in a step (4 in a long short-term memory).
+        layers: one upon the other.
+        ways: directions, 1 or 2.
+        n: size of the operand.
+        hidden: size of the state.
+        output: size of the output; a projection has weights of its own where it is not ``hidden``.
+        biases: whether each affine map has one.
+    """
+    shapes: list[Any] = []
+    for layer in range(layers):
+        for _ in range(ways):
+            shapes += [(gates * hidden, n if layer == 0 else output * ways), (gates * hidden, output)]
+            shapes += [(gates * hidden,)] * 2 if biases else []
+            shapes += [] if equal(output, hidden) is True else [(output, hidden)]
+    return tuple(shapes)
+
+
 def machine_epsilon(dtype: str) -> float:
     """Return the distance from 1 to the next number of a float dtype."""
     return 2 * UNIT_ROUNDOFF[dtype]
@@ -417,6 +440,7 @@ FUNCTIONS: dict[str, Callable[..., Any]] = {
     "rolled": rolled,
     "resampled": resampled,
     "pooled": pooled,
+    "recurrent_shapes": recurrent_shapes,
     "epsilon": machine_epsilon,
     "reversed": lambda values: tuple(reversed(values)),
     "ceiling": lambda v: v if isinstance(v, Size) else math.ceil(v),
