@@ -15,7 +15,7 @@ import torch
 from .backend.assemble import Step, assemble
 from .backend.candidate import H100, Target
 from .files import finished_file, require_writable
-from .frontend import Imported, LoadedModel, import_module
+from .frontend import Imported, LoadedModel, import_module, on_meta
 from .host import host_of, in_process_host
 from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
 from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
@@ -142,8 +142,11 @@ def build(
     """
     device = pick_device(options.device)
     ops = load_ops(*options.ops)
+    require_weights(module)
     progress("export", 0, 1)
     imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None)
+    if not imported.graph.live_out:
+        raise UsageError("gives no tensors and updates none, expected at least one", subject=imported.graph.name)
     progress("export", 1, 1, f"{len(imported.graph.nodes)} operators")
     progress("rewrite", 0, 1)
     graph, applied = simplify(imported.graph, ops, exact_only=exact_only)
@@ -165,6 +168,15 @@ def build(
         chosen += chooser.choose(part)
     progress("kernels", len(work), max(len(work), 1))
     return Compiled(imported, graph, tuple(chosen), target, ops, device)
+
+
+def require_weights(module: Any) -> None:
+    """Raise UsageError where a module has no weights: kernels are timed and judged on tensors with content."""
+    missing = on_meta(module)
+    if missing:
+        more = f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""
+        message = "is on the meta device and has no content, expected real weights: module.to_empty(device=...), then load them"
+        raise UsageError(message, subject=f"{missing[0]}{more}")
 
 
 def compile_model(
@@ -195,6 +207,7 @@ def compile_model(
     loaded = load(spec, load_ops(*options.ops))
     module = loaded.module
     args, kwargs = _to_device((loaded.example_inputs, dict(loaded.example_kwargs)), pick_device(options.device))
+    require_weights(module)
     if isinstance(module, torch.nn.Module):
         module.to(pick_device(options.device))
     progress("load", 1, 1)

@@ -186,6 +186,9 @@ def save_state(path: str | os.PathLike[str], state: Mapping[str, Any]) -> None:
     """
     file = Path(path)
     require_state_suffix(file)
+    missing = [k for k, v in state.items() if v.is_meta]
+    if missing:
+        raise UsageError(f"{missing[0]} is on the meta device and has no content to save", place=str(file))
     tensors = {k: v.detach().cpu().clone(memory_format=_contiguous()) for k, v in state.items()}
     with draft_of(file) as draft:
         if file.suffix == ".pt":

@@ -11,6 +11,7 @@ from .importer import Unknown as Unknown
 from .jaxpr import import_jax as import_jax
 from .load import LoadedModel as LoadedModel
 from .load import load_model as load_model
+from .reasons import on_meta as on_meta
 from .saved import SUFFIX as SAVED_SUFFIX
 from .saved import import_exported as import_exported
 from .saved import load_saved as load_saved

@@ -86,6 +86,8 @@ class Importer:
         if tensor.dtype not in DTYPE_NAMES:
             known = ", ".join(DTYPES)
             raise Unsupported(f"a value has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
+        if tensor.layout is not torch.strided:
+            raise Unsupported(f"a value is sparse ({str(tensor.layout).removeprefix('torch.')}), expected dense tensors")
         shape = self.table.shape(tensor.shape)
         if self.builder.guards:
             shape = tuple(map(self.builder.facts.simplify, shape))
@@ -152,7 +154,7 @@ class Importer:
             return None  # a guard, which the graph says by itself
         if isinstance(value, (torch.SymFloat, torch.SymBool)):
             raise Unsupported(
-                f"the program computes the number {value} from a symbolic size, expected static sizes there"
+                f"a number is computed from tensor contents or from a symbolic size ({target}), expected tensors there"
             )
         if isinstance(node.target, torch._ops.HigherOrderOperator):
             return self._higher_order(node, name, env)
@@ -191,6 +193,9 @@ class Importer:
             given = lookup(node.args[at + 1 :], env)
             inner = dict(zip([n for n in body.graph.nodes if n.op == "placeholder"], given, strict=True))
             return self.run(body.graph, inner, prefix=f"{name}_")
+        if target.startswith("auto_functionalized"):
+            written = f"calls {node.args[0]}, which writes to its arguments, expected operators that return new tensors"
+            raise Unsupported(f"the program {written}")
         raise Unsupported(f"the program uses {target}, expected straight-line tensor code")
 
     # -- calls ------------------------------------------------------------------------------------------------------------
