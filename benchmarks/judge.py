@@ -1,127 +1,96 @@
-"""How good the judge is: seeded mutants of right kernels, and how many it stops, at which gate.
+"""How good the judge is: what it stops of what is wrong, and what it lets pass of what is right.
 
-    python benchmarks/judge.py [--limit N] [SUBJECT ...]
+    python benchmarks/judge.py [--only mutants,cheats,right] [--limit N] [--jobs N] [--rules] [--json FILE] [NAME ...]
 
-A mutant changes one operator, comparison, constant, mask or function of a kernel.  Survivors are printed: some are the same
-program in other words (``a <= b`` where a never equals b), the rest are holes.
+Three corpora (``tests/judge``): seeded mutants of right kernels, hand-written cheats, and right kernels.  The same candidates
+go through three published rules with ``--rules``.  Results are kept in ``build/judge.jsonl``; an interrupted run goes on where
+it was, and a changed judge starts anew.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
-import copy
-import random
+import json
+import os
+import platform
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+# `judge` is the package among the tests, not this file.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from drt.backend.candidate import Candidate
-from drt.backend.verify import verify_candidate
-from drt.ir import parse_graph
-from programs.judged import SUBJECTS, Subject
+import torch
+import triton
+from judge import cheats, equivalence, mutation, report, runner
+from judge.right import HAND_WRITTEN, generated
 
-_OPERATORS: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Add, ast.Div: ast.Mult, ast.FloorDiv: ast.Mod, ast.Mod: ast.FloorDiv,
-    ast.BitAnd: ast.BitOr,
-}  # fmt: skip
-_COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE}
-_FUNCTIONS = {
-    "max": "min", "maximum": "minimum", "exp": "exp2", "sum": "max", "rsqrt": "sqrt", "erf": "sigmoid",
-}  # fmt: skip
+ROOT = Path(__file__).resolve().parent.parent
 
 
-def mutants(source: str) -> Iterator[tuple[str, str]]:
-    """Yield (what was changed, mutated source) for every place in the kernels of ``source``."""
-    tree = ast.parse(source)
-    kernels = [f for f in tree.body if isinstance(f, ast.FunctionDef) and f.decorator_list]
-    for kernel in kernels:
-        inside = {id(n) for part in (*kernel.decorator_list, kernel.args) for n in ast.walk(part)}
-        for k, node in enumerate(ast.walk(kernel)):
-            if id(node) in inside:
-                continue
-            for what in _changes(node):
-                changed = copy.deepcopy(tree)
-                twin = next(f for f in changed.body if isinstance(f, ast.FunctionDef) and f.name == kernel.name)
-                target = list(ast.walk(twin))[k]
-                before = ast.unparse(target)
-                _apply(target, what)
-                ast.fix_missing_locations(changed)
-                yield f"{before[:60]} -> {ast.unparse(target)[:60]}", ast.unparse(changed)
-
-
-def _changes(node: ast.AST) -> list[tuple[str, object]]:
-    match node:
-        case ast.BinOp(op=op) if type(op) in _OPERATORS:
-            return [("operator", _OPERATORS[type(op)])]
-        case ast.Compare(ops=[op]) if type(op) in _COMPARISONS:
-            return [("comparison", _COMPARISONS[type(op)]), ("comparison", ast.GtE)]
-        case ast.Constant(value=bool() | None | str()):
-            return []
-        case ast.Constant(value=int(v)):
-            return [("constant", v + 1)]
-        case ast.Constant(value=float(v)):
-            return [("constant", v * 1.01 if v else 1e-3), ("constant", v * 1.0001 if v else 1e-6)]
-        case ast.Call(func=ast.Attribute(attr=name), keywords=keywords):
-            found: list[tuple[str, object]] = [("drop", k.arg) for k in keywords if k.arg in ("mask", "other")]
-            return found + ([("function", _FUNCTIONS[name])] if name in _FUNCTIONS else [])
-    return []
-
-
-def _apply(node: ast.AST, change: tuple[str, object]) -> None:
-    kind, value = change
-    match node, kind:
-        case ast.BinOp(), "operator":
-            node.op = value()  # type: ignore[operator]
-        case ast.Compare(), "comparison":
-            node.ops = [value()]  # type: ignore[operator]
-        case ast.Constant(), "constant":
-            node.value = value  # type: ignore[assignment]
-        case ast.Call(), "drop":
-            node.keywords = [k for k in node.keywords if k.arg != value]
-        case ast.Call(func=ast.Attribute() as f), "function":
-            f.attr = str(value)
-
-
-def judge(subject: Subject, source: str) -> tuple[str, str]:
-    """Return (gate, label) of the verdict; the gate is empty where it passed."""
-    candidate = Candidate(source, "f", "mutant", precision=subject.precision)
-    verdict = verify_candidate(parse_graph(subject.graph), candidate, device="cpu", timeout_s=20.0)
-    return verdict.gate, verdict.label
+def cases(options: argparse.Namespace) -> list[runner.Case]:
+    """Return what is to be judged."""
+    only = options.only.split(",")
+    chosen = [k for k in HAND_WRITTEN if not options.names or any(n in k.name for n in options.names)]
+    made = generated() if {"right", "mutants"} & set(only) else ()
+    made = tuple(k for k in made if not options.names or any(n in k.name for n in options.names))
+    found: list[runner.Case] = []
+    if "right" in only:
+        found += [runner.Case("right", k.name, k.kind, k, k.source, gate="") for k in (*chosen, *made)]
+    if "cheats" in only:
+        found += [c for c in cheats.cases() if not options.names or any(n in c.name for n in options.names)]
+    if "mutants" in only:
+        for kernel in (*chosen, *made):
+            if kernel.mutate:
+                drawn = mutation.sample(mutation.mutants(kernel), options.limit, options.seed)
+                found += [
+                    runner.Case("mutant", m.name, m.kind, kernel, m.source, f"{m.before} -> {m.after}") for m in drawn
+                ]
+    return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("subjects", nargs="*", help=f"of {', '.join(s.name for s in SUBJECTS)}")
-    parser.add_argument("--limit", type=int, default=0, help="mutants of each subject, at most, drawn at random")
+    parser.add_argument("names", nargs="*", help="judge only kernels and cheats whose name contains one of these")
+    parser.add_argument("--only", default="mutants,cheats,right", help="corpora, joined by commas")
+    parser.add_argument("--limit", type=int, default=24, help="mutants of each kernel, drawn evenly over kinds; 0: all")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1, help="of the mutants drawn and of the inputs")
+    parser.add_argument("--rules", action="store_true", help="judge by the published rules too")
+    parser.add_argument("--store", type=Path, default=ROOT / "build" / "judge.jsonl")
+    parser.add_argument("--any-judge", action="store_true", help="take stored results of another judge for this one's")
+    parser.add_argument("--json", type=Path, help="write all results to this file")
+    parser.add_argument("--quiet", action="store_true", help="no line for each candidate that was judged wrongly")
     options = parser.parse_args()
-    total: Counter[str] = Counter()
-    for subject in SUBJECTS:
-        if options.subjects and subject.name not in options.subjects:
-            continue
-        gate, label = judge(subject, subject.source)
-        print(f"{subject.name}: as it is: {'passed' if not gate else f'FALSE REJECT at {gate} [{label}]'}", flush=True)
-        total["right kernels"] += 1
-        total["false rejects"] += bool(gate)
-        everything = list(mutants(subject.source))
-        if options.limit and len(everything) > options.limit:
-            everything = random.Random(0).sample(everything, options.limit)
-        started = time.perf_counter()
-        gates: Counter[str] = Counter()
-        for what, source in everything:
-            gate, label = judge(subject, source)
-            gates[gate or "survived"] += 1
-            if not gate:
-                print(f"    survived: {what}", flush=True)
-        seconds = time.perf_counter() - started
-        print(f"    {len(everything)} mutants in {seconds:.0f} s: {dict(gates)}", flush=True)
-        total["mutants"] += len(everything)
-        total["survived"] += gates["survived"]
-    print(dict(total))
+    everything = cases(options)
+    store = runner.Store(options.store, "" if options.any_judge else runner.fingerprint())
+    print(f"{len(everything)} candidates, {len(store.known)} results kept", flush=True)
+    started = time.perf_counter()
+
+    def progress(n: int, record: dict[str, Any]) -> None:
+        wrong = record["passed"] != (record["corpus"] == "right")
+        if wrong and not options.quiet:
+            found = record["message"] or record["about"]
+            print(f"    {record['corpus']} {record['name']}: {'passed' if record['passed'] else found}", flush=True)
+        if n % 100 == 0 or n == len(everything):
+            print(f"{n} of {len(everything)} after {time.perf_counter() - started:.0f} s", flush=True)
+
+    results = runner.run(everything, store, seed=options.seed, rules=options.rules, jobs=options.jobs, report=progress)
+    seconds = time.perf_counter() - started
+    sources = {runner.key_of(c, options.seed): c for c in everything}
+    for record in results:
+        if record["corpus"] == "mutant" and record["passed"] and "equivalent" not in record:
+            case = sources[record["key"]]
+            record["equivalent"] = equivalence.argue(case.kernel, case.source, case.about, options.seed)
+            store.add(record)
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}, Triton {triton.__version__}"
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {options.jobs} at once; {versions}")
+    print(report.table(results, seconds))
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1))
+        print(f"written: {options.json}")
+    raise SystemExit(report.is_bad(results))
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from programs.judged import SUBJECTS
 
 from ..kernels import Kernel
+from .generated import generated as generated
 from .movement import MOVEMENT
 from .norms import NORMS
 from .pointwise import POINTWISE

@@ -406,7 +406,7 @@ def f(q, k, v):
 """,
         """
 @triton.jit
-def f_kernel(q, k, v, o, L, scale, D: tl.constexpr, BL: tl.constexpr, BS: tl.constexpr):
+def f_kernel(q, k, v, o, L, S, scale, D: tl.constexpr, BL: tl.constexpr, BS: tl.constexpr):
     z = tl.program_id(1)
     l = tl.program_id(0) * BL + tl.arange(0, BL)
     d = tl.arange(0, D)
@@ -414,14 +414,14 @@ def f_kernel(q, k, v, o, L, scale, D: tl.constexpr, BL: tl.constexpr, BS: tl.con
     top = tl.full((BL,), -float("inf"), tl.float32)
     total = tl.zeros((BL,), tl.float32)
     acc = tl.zeros((BL, D), tl.float32)
-    for s0 in range(0, (tl.program_id(0) + 1) * BL, BS):
+    for s0 in range(0, tl.minimum((tl.program_id(0) + 1) * BL, S), BS):
         s = s0 + tl.arange(0, BS)
-        y = tl.load(k + z * L * D + s[None, :] * D + d[:, None], mask=s[None, :] < L, other=0.0)
-        w = tl.where(s[None, :] <= l[:, None], tl.dot(x, y) * scale, -float("inf"))
+        y = tl.load(k + z * S * D + s[None, :] * D + d[:, None], mask=s[None, :] < S, other=0.0)
+        w = tl.where((s[None, :] <= l[:, None]) & (s[None, :] < S), tl.dot(x, y) * scale, -float("inf"))
         new = tl.maximum(top, tl.max(w, 1))
         p = tl.exp(w - new[:, None])
         fade = tl.exp(top - new)
-        u = tl.load(v + z * L * D + s[:, None] * D + d[None, :], mask=s[:, None] < L, other=0.0)
+        u = tl.load(v + z * S * D + s[:, None] * D + d[None, :], mask=s[:, None] < S, other=0.0)
         acc = tl.dot(p.to(tl.bfloat16), u, acc * fade[:, None])
         total = total * fade + tl.sum(p, 1)
         top = new
@@ -432,7 +432,7 @@ def f_kernel(q, k, v, o, L, scale, D: tl.constexpr, BL: tl.constexpr, BS: tl.con
 def f(q, k, v):
     B, H, L, D = q.shape
     o = torch.empty_like(q)
-    f_kernel[(triton.cdiv(L, 16), B * H)](q, k, v, o, L, D**-0.5, D=D, BL=16, BS=16)
+    f_kernel[(triton.cdiv(L, 16), B * H)](q, k, v, o, L, k.shape[2], D**-0.5, D=D, BL=16, BS=16)
     return o
 """,
         mutate=True, pinned=(("q", 3), ("k", 3), ("v", 3)),
