@@ -251,7 +251,7 @@ class BodyWriter:
         shape = f".reshape({', '.join(['-1', *['1'] * position])})" if position else ""
         self.pending[name] = f"{name} = jnp.arange({self.size(size)}){shape}"
         self.sizes[position] = size
-        bounds = (0, max(size - 1, 0)) if isinstance(size, int) else None
+        bounds = (0, size - 1) if isinstance(size, int) and size >= 1 else None
         return Code(name, ATOM, "int", {position: size}, bounds, position)
 
     def use(self, code: Code) -> str:
@@ -265,6 +265,8 @@ class BodyWriter:
     def local(self, code: Code) -> str:
         """Return the text of an index, of a name for it where it is long."""
         text = self.use(code)
+        if code.kind == "float":
+            text = f"{code.at(ATOM)}.astype(int)"
         if len(text) < LONG_INDEX:
             return text
         if text not in self.locals:

@@ -19,7 +19,7 @@ def pad(x: Any, before: Any, after: Any, value: Any) -> Any:
 def max_pool(x: Any, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
     """Return the maximum over windows of the last axes; `size` windows along each."""
     lead = (1,) * (x.ndim - len(kernel))
-    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min
+    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else int(jnp.iinfo(x.dtype).min)
     # What the last window reaches beyond the axis; negative where the windows end before it does.
     after = [
         (n - 1) * s + d * (k - 1) + 1 - w - p
@@ -29,7 +29,7 @@ def max_pool(x: Any, size: Any, kernel: Any, stride: Any, padding: Any, dilation
         x, jnp.asarray(lowest, x.dtype), [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)]
     )
     return lax.reduce_window(
-        x, jnp.asarray(lowest, x.dtype)[()], lax.max, lead + tuple(kernel), lead + tuple(stride), "VALID",
+        x, lowest, lax.max, lead + tuple(kernel), lead + tuple(stride), "VALID",
         window_dilation=lead + tuple(dilation),
     )  # fmt: skip
 
@@ -40,8 +40,8 @@ def sum_pool(x: Any, size: Any, kernel: Any, stride: Any, padding: Any) -> Any:
     after = [
         (n - 1) * s + k - w - p for n, k, s, p, w in zip(size, kernel, stride, padding, x.shape[len(lead) :])
     ]  # fmt: skip
-    zero = jnp.zeros((), x.dtype)
-    x = lax.pad(x, zero, [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)])
+    zero = 0.0 if jnp.issubdtype(x.dtype, jnp.floating) else 0
+    x = lax.pad(x, jnp.asarray(zero, x.dtype), [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)])
     return lax.reduce_window(x, zero, lax.add, lead + tuple(kernel), lead + tuple(stride), "VALID")
 
 
@@ -103,5 +103,23 @@ def scatter(x: Any, index: Any, src: Any, axis: Any, how: Any, include_self: Any
     return combine(src).astype(x.dtype)
 
 
+def take_along(x: Any, index: Any, axis: Any) -> Any:
+    """Pick elements along an axis by an index for each result element, which may have fewer along the other axes."""
+    if index.ndim == 0:
+        return jnp.take(x, index)
+    x = x[tuple(slice(None if a == axis else n) for a, n in enumerate(index.shape))]
+    return jnp.take_along_axis(x, index, axis)
+
+
+def search(sequence: Any, values: Any, sorter: Any, right: Any) -> Any:
+    """Return where values would be inserted along the last axis of ascending sequences."""
+    if sorter is not None:
+        sequence = jnp.take_along_axis(sequence, sorter, axis=-1)
+    # NaN lies behind every number.
+    beside = sequence[..., None, :] if sequence.ndim > 1 else sequence
+    before = ~(beside > values[..., None]) if right else ~(beside >= values[..., None])
+    return jnp.sum(before, axis=-1)
+
+
 #: The functions by name.
-FUNCTIONS = {f.__name__: f for f in (pad, max_pool, sum_pool, avg_pool, conv_transpose, scatter)}
+FUNCTIONS = {f.__name__: f for f in (pad, max_pool, sum_pool, avg_pool, conv_transpose, scatter, search, take_along)}

@@ -36,7 +36,7 @@ from ..ir import (
 )
 from ..ir import expr as ex
 from ..ir.build import clean_name, infer_node
-from ..ir.opdef import Expand, Hook, Index, Opaque, Reduce, Scalar
+from ..ir.opdef import Expand, Hook, Index, Opaque, Random, Reduce, Scalar
 from ..ir.size import symbols_of
 from .jax_bodies import (
     ATOM,
@@ -174,6 +174,8 @@ class JaxFile:
             return self._clause(op, node, inferred, operands, dtypes, symbols)
         if isinstance(op.body, Opaque):
             raise UsageError(f"has no meaning outside PyTorch: {op.body.reason}", subject=op.name, place=place)
+        if isinstance(op.body, Random):
+            raise UsageError("draws random numbers, expected them as arguments", subject=op.name, place=place)
         if isinstance(op.body, Hook):
             message = f"its meaning is the function {op.body.name} of the oracle, expected a jax clause"
             raise UsageError(message, subject=op.name, place=place)

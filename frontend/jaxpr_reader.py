@@ -209,7 +209,8 @@ class Reader:
         """Return a value for what is known: ``full``, ``arange``, or a constant."""
         number = entry.number
         if number is not None or not entry.known.size:
-            return self.add("full", shape=entry.shape, value=number or 0, dtype=entry.dtype)
+            value = int(number) if isinstance(number, bool) else number or 0
+            return self.add("full", shape=entry.shape, value=value, dtype=entry.dtype)
         array = entry.known
         varying = [a for a in range(array.ndim) if array.shape[a] > 1 and not _is_constant_along(array, a)]
         if not is_float(entry.dtype) and entry.dtype != "bool" and len(varying) == 1:

@@ -202,7 +202,7 @@ def select_n(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list
         if [c.number for c in cases] == [False, True] and cases[0].dtype == "bool":
             return [which]
         # Two numbers have no dtype of their own.
-        full = r.add("full", shape=(), value=cases[0].number, dtype=cases[0].dtype)
+        full = r.whole(Entry(cases[0].dtype, (), np.asarray(cases[0].number)))
         cases = [r.of_value(full), cases[1]]
     return [r.matched(eqn, [which, *cases])]
 
@@ -323,16 +323,28 @@ def reduce_precision(r: Reader, eqn: Any, operands: list[Entry], params: Params)
     return [r.of_value(r.cast(r.cast(x, narrow), operands[0].dtype))]
 
 
+def reduction(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list[Entry]:
+    """A reduction over axes, over none of them too."""
+    return [r.matched(eqn, operands)] if params["axes"] else operands
+
+
+def stack(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list[Entry]:
+    """Arrays joined along a new axis."""
+    axis = params.get("axis", params.get("dimension"))
+    return [r.of_value(r.add("stack", tuple(r.whole(o) for o in operands), axis=axis))]
+
+
 def same(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> list[Entry]:
     """Copies, and marks for derivatives and the compiler."""
     return operands
 
 
 RULES: dict[str, Rule] = {
+    **{f"reduce_{name}": reduction for name in ("sum", "prod", "max", "min", "and", "or")}, "stack": stack,
     "copy": same, "copy_p": same, "stop_gradient": same, "optimization_barrier": same,
     "broadcast_in_dim": broadcast_in_dim, "reshape": reshape, "squeeze": reshape, "expand_dims": reshape,
     "transpose": transpose, "iota": iota, "slice": slice_, "split": split, "concatenate": concatenate, "pad": pad,
-    "select_n": select_n, "cond": cond, "platform_index": platform_index, "scan": scan, "while": while_, "cumsum": running("cumsum"),
-    "cumprod": running("cumprod"), "cummax": running("cummax"), "cummin": running("cummin"),
+    "select_n": select_n, "cond": cond, "platform_index": platform_index, "scan": scan, "while": while_,
+    "cumsum": running("cumsum"), "cumprod": running("cumprod"), "cummax": running("cummax"), "cummin": running("cummin"),
     "cumlogsumexp": running("logcumsumexp"), "round": round_, "cbrt": cbrt, "reduce_precision": reduce_precision,
 }  # fmt: skip
