@@ -371,6 +371,17 @@ def test_the_cause_is_named() -> None:
     assert "'b' is subtracted, not added" in verdict.message
 
 
+def test_a_sloppy_constant_that_bf16_hides_is_another_function() -> None:
+    from programs.judged import BIAS_GELU
+
+    source = BIAS_GELU.source.replace("other=0.0)", "other=0.0).to(tl.float32)")
+    verdict = _judged(BIAS_GELU.graph.replace("f32", "bf16"), source.replace("0.7071067811865476", "0.707"))
+    assert (verdict.gate, verdict.label) == ("meaning", "other_function"), verdict.summary()
+    assert "0.707 where the definition has 0.7071067812" in verdict.message
+    verdict = _judged(BIAS_GELU.graph.replace("f32", "bf16"), source.replace("0.7071067811865476", "0.70711"))
+    assert verdict.passed and any("0.70711" in flag for flag in verdict.flags), verdict.flags
+
+
 def test_a_value_read_in_the_launcher_makes_no_claim() -> None:
     source = MEAN_KERNEL.replace(
         "    f_kernel[(", "    scale = float(torch.zeros(1, dtype=x.dtype).sum())\n    f_kernel[("

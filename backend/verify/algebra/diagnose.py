@@ -23,8 +23,8 @@ _EXACT = 1e-9
 def likely_cause(
     judge: RingJudge, index: int, output: int, want: Elements, v: np.ndarray, apart: np.ndarray, written: set[float],
     reading: Reading, time_ms: float,
-) -> str:  # fmt: skip
-    """Return one clause that names a cause, or an empty text.
+) -> tuple[str, bool]:  # fmt: skip
+    """Return one clause that names a cause, or an empty text; and whether it explains every element.
 
     Args:
         judge, index: whose trial it is, for trying changes to the definition.
@@ -46,9 +46,11 @@ def likely_cause(
             break
         with _ignored():
             if explains(judge.read(index, {theirs: mine}).outputs):
-                return f"the kernel has the constant {mine:.10g} where the definition has {theirs:.10g}"
+                said = f"the kernel has the constant {mine:.10g} where the definition has {theirs:.10g}"
+                return said if mine else f"as if the definition's constant {theirs:.10g} were 0", True
     inputs = judge.trials[index].inputs
-    return _difference(v, want.v, inputs) or _left_out(judge, index, output, v, inputs, deadline) or _places(apart)
+    cause = _difference(v, want.v, inputs) or _left_out(judge, index, output, v, inputs, deadline)
+    return (cause, True) if cause else (_places(apart), False)
 
 
 class _ignored:
@@ -67,7 +69,7 @@ def _close(a: np.ndarray, b: np.ndarray) -> bool:
 
 
 def _constant_pairs(mine: set[float], theirs: set[float]) -> Iterator[tuple[float, float]]:
-    """Yield (candidate's, definition's) constants that only one side has, the most alike first, eight at most."""
+    """Yield (candidate's, definition's) constants that only one side has, the most alike first; then zeros."""
     only = [c for c in mine - theirs if math.isfinite(c) and c]
     other = [c for c in theirs if math.isfinite(c) and c]
     pairs = [
@@ -75,6 +77,8 @@ def _constant_pairs(mine: set[float], theirs: set[float]) -> Iterator[tuple[floa
     ]
     for _, a, b in sorted(pairs)[:8]:
         yield a, b
+    for b in sorted(set(other) - mine)[:3]:
+        yield 0.0, b
 
 
 def _difference(v: np.ndarray, want: np.ndarray, inputs: dict[str, torch.Tensor]) -> str:

@@ -27,15 +27,18 @@ from .diagnose import likely_cause
 from .element import ALL_LEVELS, Algebra, Elements
 from .field import LEVELS
 
-#: Relative deviation in float64 above which programs of sums, products, quotients and selections differ: one float32 rounding
-#: of a constant.
-ARITHMETIC_LIMIT = 2.0**-23
+#: Relative deviation in float64 above which programs of sums, products, quotients and selections differ: a constant that was
+#: written with seven digits is nearer.
+ARITHMETIC_LIMIT = 2.0**-21
 
 #: The same for programs with other functions, which kernels may approximate within a few roundings of float32.
 FUNCTION_LIMIT = 2.0**-20
 
 #: The same for these where outputs are narrower than float32: this share of their rounding.
 NARROW_SHARE = 0.25
+
+#: The same for narrow outputs of kernels that are the definition with another constant: more digits than anyone leaves out.
+EXPLAINED_LIMIT = 2.0**-16
 
 #: Processor time of a candidate's first run on elements, and of each later one, at most.
 FIRST_S, LATER_S = 4.0, 0.12
@@ -266,16 +269,15 @@ class RingJudge:
             )
             if not apart.any():
                 continue
-            wrong = apart & (size > _limit(used, t))
-            is_wrong = bool(wrong.any()) and "rounding" not in used and bool(np.isfinite(v[wrong]).all())
-            cause = ""
-            if is_wrong or evidence["deviation"] > families.DOUBLE_NOISE:
+            cause, explained = "", False
+            if float(np.max(size, initial=0.0, where=apart)) > families.DOUBLE_NOISE:
                 written = set(h["written"])
-                cause = likely_cause(self, index, i, want, v, apart, written, reading, diagnose_ms)
+                cause, explained = likely_cause(self, index, i, want, v, apart, written, reading, diagnose_ms)
+            wrong = apart & (size > _limit(used, t, explained))
+            is_wrong = bool(wrong.any()) and "rounding" not in used and bool(np.isfinite(v[wrong]).all())
             if not is_wrong:
-                inconclusive = inconclusive or self._inconclusive(i, apart, size, used) + (
-                    f"; {cause}" if cause else ""
-                )
+                text = self._inconclusive(i, apart, size, used)
+                inconclusive = inconclusive or text + (f"; {cause}" if cause else "")
                 continue
             message = _message(i, wrong, v, want.v, apart)
             first = [int(k) for k in np.argwhere(wrong)[0]]
@@ -311,11 +313,20 @@ class RingJudge:
         )
 
 
-def _limit(used: set[str] | frozenset[str], t: TensorType) -> float:
-    """Return the deviation above which a candidate computes something else."""
-    if not set(used) - {"arithmetic", "selection"}:
+def _limit(used: set[str] | frozenset[str], t: TensorType, explained: bool) -> float:
+    """Return the deviation above which a candidate computes something else.
+
+    Args:
+        used: kinds of operations on either side.
+        t: of the output.
+        explained: whether the candidate is known to be the definition with another constant, factor or operand, so that
+            it is no approximation of the definition's functions.
+    """
+    if not used - {"arithmetic", "selection"}:
         return ARITHMETIC_LIMIT
-    return max(FUNCTION_LIMIT, NARROW_SHARE * UNIT_ROUNDOFF[t.dtype]) if t.dtype in ("f16", "bf16") else FUNCTION_LIMIT
+    if t.dtype not in ("f16", "bf16"):
+        return FUNCTION_LIMIT
+    return EXPLAINED_LIMIT if explained else max(FUNCTION_LIMIT, NARROW_SHARE * UNIT_ROUNDOFF[t.dtype])
 
 
 def _deviation(v: np.ndarray, want: np.ndarray) -> np.ndarray:
