@@ -5,10 +5,10 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
-from typing import Any
 
 import attrs
+
+from . import __version__
 
 #: Distributions of each extra, with what is lost without it.
 EXTRAS = {
@@ -58,7 +58,8 @@ def _versions() -> list[Finding]:
         Finding("machine", "system", "good", system),
         Finding("machine", "python", "good", platform.python_version()),
     ]
-    for name in ("drt", "torch", "triton", "numpy", "attrs", "lark"):
+    found.append(Finding("machine", "drt", "good", __version__))
+    for name in ("torch", "triton", "numpy", "attrs", "lark"):
         version = _version(name)
         found.append(Finding("machine", name, "good" if version else "missing", version or "not installed"))
     return found
@@ -79,19 +80,12 @@ def _device() -> list[Finding]:
 
 
 def _compilers() -> list[Finding]:
-    def assembler() -> str:
-        from triton import knobs
+    from .backend.verify.compiling import tools
 
-        return f"{knobs.nvidia.ptxas.path} ({knobs.nvidia.ptxas.version})"
-
-    def inspector() -> str:
-        from triton import knobs
-
-        return str(knobs.nvidia.cuobjdump.path)
-
+    lost = {"ptxas": "the gate compile cannot run", "cuobjdump": "registers and spills of kernels are not known"}
     return [
-        _tried("compilers", "ptxas", assembler, "the gate compile cannot run"),
-        _tried("compilers", "cuobjdump", inspector, "registers and spills of kernels are not known"),
+        Finding("compilers", name, "good" if place else "limited", place or f"not found; {lost[name]}")
+        for name, place in tools().items()
     ]
 
 
@@ -119,11 +113,3 @@ def _extras() -> list[Finding]:
         detail = f"{', '.join(absent)} not installed (pip install 'drt[{extra}]'): {lost}" if absent else listing
         found.append(Finding("extras", extra, "limited" if absent else "good", detail))
     return found
-
-
-def _tried(topic: str, name: str, look: Callable[[], Any], lost: str) -> Finding:
-    try:
-        return Finding(topic, name, "good", str(look()))
-    except Exception as error:  # whatever a tool that is not there raises
-        reason = " ".join(str(error).split())[:120] or type(error).__name__
-        return Finding(topic, name, "limited", f"{reason}; {lost}")

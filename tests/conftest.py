@@ -6,6 +6,8 @@ import os
 
 # Set before torch is loaded: the workers of a parallel run share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# JAX is an oracle here: on a GPU machine it would take most of the memory of the device that kernels are judged on.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import pytest
 

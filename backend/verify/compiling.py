@@ -24,7 +24,7 @@ from .. import sandbox
 from ..candidate import H100, Candidate, Target
 from ..sandbox import Frame, Reply
 from . import reading
-from .tape import NoTape, Tape, TapeRecorder, kernel_entry
+from .tape import Tape, TapeError, TapeRecorder, kernel_entry
 from .verdict import Docket
 
 #: Compute capability of the machine code.
@@ -108,11 +108,11 @@ class _Launches:
         try:
             encoded = [self.recorder.encode(t)["tensor"] for t in resets]
             self.recorder.tape.steps.append({"launch": positions, "reset": encoded})
-        except NoTape as error:
+        except TapeError as error:
             self.recorder.reason = self.recorder.reason or str(error)
 
     def tape(self, result: Any, kernels: Mapping[int, Any]) -> Tape:
-        """Return the tape of the call; raises NoTape.
+        """Return the tape of the call; raises TapeError.
 
         Args:
             result: what the launcher returned.
@@ -134,7 +134,7 @@ class _Launches:
         names = [n for n, t in tape.kernels[key]["signature"] if t != "constexpr"]
         missing = [n for n in names if n not in arguments]
         if missing:
-            raise NoTape(f"a kernel takes {missing[0]}, which is part of an argument")
+            raise TapeError(f"a kernel takes {missing[0]}, which is part of an argument")
         return {"kernel": key, "grid": list(grid), "args": [self.recorder.encode(arguments[n]) for n in names]}
 
     def compile(
@@ -246,7 +246,7 @@ def handle(request: Frame, channel: sandbox.Channel | _Silent) -> None:
     if h.get("tape"):
         try:
             channel.send("tape", tape=launches.tape(result, kernels).to_json())
-        except NoTape as error:
+        except TapeError as error:
             channel.send("no_tape", reason=str(error))
 
 
@@ -308,6 +308,20 @@ def submit_fragment(fragment: Graph, candidate: Candidate, timeout_s: float, tap
     ]
     header = {"source": candidate.source, "entry": candidate.entry, "real": real, "tape": tape}
     return sandbox.compiler_sandbox().submit(Frame(header), timeout_s)
+
+
+def tools() -> dict[str, str]:
+    """Return where the assembler and the reader of machine code are, with their versions; "" for one that is not there."""
+    from triton import knobs
+
+    found = {}
+    for name in ("ptxas", "cuobjdump"):
+        try:
+            tool = getattr(knobs.nvidia, name)
+            found[name] = f"{tool.path} ({tool.version})"
+        except (AttributeError, RuntimeError, OSError):
+            found[name] = ""
+    return found
 
 
 def why_no_tape(reply: Reply) -> str:

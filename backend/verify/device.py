@@ -38,7 +38,7 @@ from .compiling import why_no_tape
 from .judge import expected_outputs, reference_evaluations
 from .loading import describe, error_text, load_source
 from .reference import Reference
-from .tape import NoTape, Replay, Tape, set_scratch_allocator
+from .tape import Replay, Tape, TapeError, set_scratch_allocator
 from .tolerance import compare
 from .verdict import Docket
 
@@ -234,7 +234,7 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
         try:
             set_scratch_allocator()
             entry = replay = Replay(Tape.from_json(h["tape"]), Path.cwd(), DEVICE)
-        except NoTape as error:
+        except TapeError as error:
             channel.send("no_tape", reason=str(error))
             return
     else:
@@ -267,7 +267,7 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
         except torch.cuda.OutOfMemoryError:
             channel.send("skipped", reason="the device has too little memory for guarded copies")
             return
-        except NoTape as error:
+        except TapeError as error:
             channel.send("no_tape", reason=str(error))
             return
         except Exception as error:

@@ -31,7 +31,7 @@ _TYPE = re.compile(
 )
 
 
-class NoTape(Exception):
+class TapeError(Exception):
     """The launcher does what a tape cannot hold; the message says what."""
 
 
@@ -59,13 +59,13 @@ class Tape:
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Tape:
-        """Return the tape that :meth:`to_json` described; raises NoTape where it is malformed."""
+        """Return the tape that :meth:`to_json` described; raises TapeError where it is malformed."""
         try:
             return cls(
                 int(data["n_inputs"]), list(data["steps"]), dict(data["kernels"]), [int(n) for n in data["outputs"]]
             )
         except (KeyError, TypeError, ValueError) as error:
-            raise NoTape(f"the tape is malformed: {error}") from None
+            raise TapeError(f"the tape is malformed: {error}") from None
 
 
 # -- recording ----------------------------------------------------------------------------------------------------------
@@ -85,15 +85,15 @@ class TapeRecorder(TorchDispatchMode):
         out = func(*args, **(kwargs or {}))
         try:
             if func.namespace != "aten":
-                raise NoTape(f"the launcher calls {func}")
+                raise TapeError(f"the launcher calls {func}")
             if torch.Tag.nondeterministic_seeded in func.tags:
-                raise NoTape(f"the launcher draws random numbers ({func})")
+                raise TapeError(f"the launcher draws random numbers ({func})")
             step = {"call": str(func), "args": self.encode(list(args)), "kwargs": self.encode(dict(kwargs or {}))}
             tensors = out if isinstance(out, (tuple, list)) else (out,)
             if not all(isinstance(t, torch.Tensor) for t in tensors):
-                raise NoTape(f"the launcher reads elements or shapes of tensors ({func})")
+                raise TapeError(f"the launcher reads elements or shapes of tensors ({func})")
             self.tape.steps.append({**step, "out": [self._number(t) for t in tensors]})
-        except NoTape as error:
+        except TapeError as error:
             self.reason = self.reason or str(error)
         return out
 
@@ -105,10 +105,12 @@ class TapeRecorder(TorchDispatchMode):
         return self._numbers[key]
 
     def encode(self, value: Any) -> Any:
-        """Return an argument as plain values; raises NoTape for what has none."""
+        """Return an argument as plain values; raises TapeError for what has none."""
         if isinstance(value, torch.Tensor):
             if id(value) not in self._numbers:
-                raise NoTape("the launcher uses a tensor that is no argument and was not made by PyTorch in the call")
+                raise TapeError(
+                    "the launcher uses a tensor that is no argument and was not made by PyTorch in the call"
+                )
             return {"tensor": self._numbers[id(value)]}
         if value is None or isinstance(value, (bool, int, str)):
             return value
@@ -125,16 +127,16 @@ class TapeRecorder(TorchDispatchMode):
         if type(value).__name__ == "TensorDescriptor":
             plain = {k: [int(n) for n in getattr(value, k)] for k in ("shape", "strides", "block_shape")}
             return {"descriptor": {"base": self.encode(value.base), **plain, "padding": str(value.padding)}}
-        raise NoTape(f"the launcher passes a {type(value).__name__}")
+        raise TapeError(f"the launcher passes a {type(value).__name__}")
 
     def finish(self, result: Any) -> Tape:
-        """Return the tape; raises NoTape."""
+        """Return the tape; raises TapeError."""
         if self.reason:
-            raise NoTape(self.reason)
+            raise TapeError(self.reason)
         leaves = tree_leaves(result)
         encoded = [self.encode(v) for v in leaves]
         if not all(isinstance(v, torch.Tensor) for v in leaves):
-            raise NoTape("the launcher returns something that is no tensor")
+            raise TapeError("the launcher returns something that is no tensor")
         self.tape.outputs = [v["tensor"] for v in encoded]
         return self.tape
 
@@ -171,7 +173,7 @@ def _aligned(ttir: str) -> list[bool]:
     """Return for each parameter of the entry function whether the IR takes it to be a multiple of 16."""
     found = re.search(r"tt\.func public @[\w.$\"-]+\((.*?)\)(?: attributes[^\n]*)? \{", ttir, re.DOTALL)
     if found is None:
-        raise NoTape("the IR of a kernel has no public function")
+        raise TapeError("the IR of a kernel has no public function")
     parameters = re.split(r"(?=%\w+: )", found[1])
     return ["tt.divisibility = 16" in p for p in parameters if p.startswith("%")]
 
@@ -189,7 +191,7 @@ class Replay:
         same_code: whether every kernel's code, as the assembler gets it, is what its source had been compiled to.
 
     Raises:
-        NoTape: the tape names what PyTorch does not have, or its IR does not compile.
+        TapeError: the tape names what PyTorch does not have, or its IR does not compile.
     """
 
     def __init__(self, tape: Tape, folder: Path, device: str = "cuda", target: Any = None) -> None:
@@ -242,11 +244,11 @@ class Replay:
         found: Any = torch.ops
         parts = str(target).split(".")
         if parts[0] != "aten" or len(parts) != 3 or not all(p.isidentifier() for p in parts):
-            raise NoTape(f"the tape calls {target}")
+            raise TapeError(f"the tape calls {target}")
         for part in parts:
             found = getattr(found, part, None)
         if not isinstance(found, torch._ops.OpOverload):
-            raise NoTape(f"the tape calls {target}")
+            raise TapeError(f"the tape calls {target}")
         return found
 
     def _value(self, item: Any, values: Mapping[int, Any]) -> Any:
@@ -274,7 +276,7 @@ class Replay:
                 return TensorDescriptor(
                     base, content["shape"], content["strides"], content["block_shape"], content["padding"]
                 )
-        raise NoTape(f"the tape has a value of kind {kind}")
+        raise TapeError(f"the tape has a value of kind {kind}")
 
     def _launch(self, step: Mapping[str, Any], choice: int, values: Mapping[int, Any]) -> None:
         launch = step["launch"][choice]
@@ -285,25 +287,25 @@ class Replay:
         if len(kernel.aligned) == len(args):
             for a, aligned in zip(args, kernel.aligned):
                 if aligned and isinstance(a, torch.Tensor) and a.data_ptr() % 16:
-                    raise NoTape("a tensor is not aligned as the kernel was compiled for")
+                    raise TapeError("a tensor is not aligned as the kernel was compiled for")
         kernel.compiled[tuple(launch["grid"])](*args)
 
     def _compiled(self, key: str, entry: Mapping[str, Any], folder: Path) -> _Kernel:
         import triton
 
         if not re.fullmatch(r"[0-9a-f]{8,64}", key):
-            raise NoTape("a kernel's key is malformed")
+            raise TapeError("a kernel's key is malformed")
         path = folder / f"{key}.ttir"
         path.write_text(entry["ttir"])
         options = {k: v for k, v in entry["options"].items() if k in OPTIONS and isinstance(v, (bool, int))}
         signature = {n: t for n, t in entry["signature"] if t != "constexpr"}
         strange = [t for t in signature.values() if not _TYPE.fullmatch(t)]
         if strange:
-            raise NoTape(f"a kernel has an argument of type {strange[0]}")
+            raise TapeError(f"a kernel has an argument of type {strange[0]}")
         try:
             compiled = triton.compile(str(path), target=self.target, options=options)
         except Exception as error:
-            raise NoTape(
+            raise TapeError(
                 f"kernel {entry['name']} does not compile from its IR: {type(error).__name__}: {error}"[:300]
             ) from None
         self.same_code &= code_of(compiled) == entry["code"]
@@ -311,7 +313,7 @@ class Replay:
         launched = [t.replace("fp", "f") for t in signature.values()]
         # A descriptor is one argument where it is launched, and several in the IR.
         if not any(t.startswith("tensordesc") for t in launched) and own != launched:
-            raise NoTape(f"kernel {entry['name']} takes {own} in its IR, but {launched} where it is launched")
+            raise TapeError(f"kernel {entry['name']} takes {own} in its IR, but {launched} where it is launched")
         compiled.src = SimpleNamespace(signature=signature, constants={}, fn=None, name=entry["name"])
         return _Kernel(compiled, tuple(_aligned(entry["ttir"])))
 

@@ -46,7 +46,7 @@ def needs(name: str) -> pytest.MarkDecorator:
 REFUSED = {
     "read accounts": ("files", "open('/etc/passwd').read()", "Permission denied"),
     "read the shadow file": ("files", "open('/etc/shadow').read()", "Permission denied"),
-    "list home": ("files", "import os\nos.listdir(os.path.expanduser('~root'))", "Permission denied"),
+    "list home": ("files", "import os\nos.listdir('/root')", "Permission denied"),
     "write to /tmp": ("files", "open('/tmp/drt_escaped', 'w').write('x')", "Permission denied"),
     "write into the package": ("files", "import torch\nopen(torch.__file__, 'a').write('#')", "Permission denied"),
     "delete a file": ("files", "import os, torch\nos.unlink(torch.__file__)", "Permission denied"),
@@ -109,8 +109,9 @@ def test_attack_is_ended(attack: str) -> None:
     source, statuses = ENDED[attack]
     started = time.monotonic()
     reply = run(source, 2.0)
-    threads_refused = attack == "threads" and bool(reply.named("import_error"))
-    assert reply.status in statuses or threads_refused, reply
+    # Threads and output meet a limit, which Python reports, where the deadline does not come first.
+    limited = attack in ("threads", "endless output") and bool(reply.named("import_error"))
+    assert reply.status in statuses or limited, reply
     assert not reply.named("run")
     assert time.monotonic() - started < 30
 

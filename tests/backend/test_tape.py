@@ -10,7 +10,7 @@ import torch
 from drt.backend.candidate import Candidate
 from drt.backend.triton_gen import TemplateTranslator
 from drt.backend.verify.compiling import submit_fragment, why_no_tape
-from drt.backend.verify.tape import NoTape, Replay, Tape, TapeRecorder
+from drt.backend.verify.tape import TapeError, Replay, Tape, TapeRecorder
 from drt.ir import Graph, parse_graph
 
 SCALE = """
@@ -134,10 +134,10 @@ def test_calls_of_pytorch_are_repeated(tmp_path: Path) -> None:
 )
 def test_a_tape_of_something_else_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     tape = Tape.from_json({"n_inputs": 1, "steps": [], "kernels": {}, "outputs": [0], **change})
-    with pytest.raises(NoTape, match=message):
+    with pytest.raises(TapeError, match=message):
         Replay(tape, tmp_path, "cpu", h100())
 
 
 def test_a_malformed_tape_is_refused() -> None:
-    with pytest.raises(NoTape, match="malformed"):
+    with pytest.raises(TapeError, match="malformed"):
         Tape.from_json({"n_inputs": "many"})

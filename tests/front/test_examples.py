@@ -12,7 +12,7 @@ EXAMPLES = sorted((ROOT / "examples").rglob("*.py"))
 
 #: Sizes that keep every relation between the constants of an example, small enough for a laptop.
 SMALL = {
-    "BATCH": 2, "IN_FEATURES": 24, "OUT_FEATURES": 40, "TOKENS": 8, "WIDTH": 64, "HIDDEN": 48, "HEADS": 4, "KV_HEADS": 2,
+    "BATCH": 2, "IN_FEATURES": 24, "OUT_FEATURES": 40, "TOKENS": 8, "WIDTH": 64, "HIDDEN": 48, "INNER": 40, "HEADS": 4, "KV_HEADS": 2,
     "CHANNELS": 32, "HEIGHT": 6, "GROUPS": 8, "ROWS": 3, "LENGTH": 100, "PATCHES": 5, "CLASSES": 10,
 }  # fmt: skip
 
