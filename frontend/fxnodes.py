@@ -16,6 +16,12 @@ from .normal import CHECKS
 _LIBRARY = os.path.dirname(torch.__file__)
 _FRAME = re.compile(r'File "([^"]+)", line (\d+)')
 
+#: The numbers that schemas use for dtypes, of those that the IR has.
+_NUMBERED = {
+    0: torch.uint8, 1: torch.int8, 3: torch.int32, 4: torch.int64, 5: torch.float16, 6: torch.float32, 7: torch.float64,
+    11: torch.bool, 15: torch.bfloat16,
+}  # fmt: skip
+
 
 def lookup(argument: Any, env: Mapping[torch.fx.Node, Any]) -> Any:
     """Return an argument with nodes replaced by what they stand for; lists become tuples."""
@@ -45,7 +51,7 @@ def returned_nodes(graph: torch.fx.Graph) -> set[torch.fx.Node]:
 def used_results(node: torch.fx.Node) -> set[int]:
     """Return the positions of the results of a node that something reads."""
     if all(user.target is operator.getitem for user in node.users):
-        return {int(user.args[1]) for user in node.users}
+        return {int(user.args[1]) for user in node.users if user.users}
     return set(range(len(node.meta["val"])))
 
 
@@ -65,3 +71,9 @@ def location(node: torch.fx.Node) -> Location | None:
         if not file.startswith((_LIBRARY, "torch/", "<")):
             return Location(file, int(line))
     return None
+
+
+def default_of(argument: Any) -> Any:
+    """Return the default value of an argument of a schema; dtypes stand there by number."""
+    value = argument.default_value
+    return _NUMBERED.get(value, value) if isinstance(value, int) and "ScalarType" in str(argument.real_type) else value

@@ -20,7 +20,7 @@ from ..ir.build import GraphBuilder
 from ..ir.opdef import Location
 from ..ir.typesys import is_float
 from .complexes import parts_dtype, read_call
-from .fxnodes import location, lookup, only_checked, result_names, returned_nodes, used_results
+from .fxnodes import default_of, location, lookup, only_checked, result_names, returned_nodes, used_results
 from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
@@ -206,7 +206,7 @@ class Importer:
         defaults: dict[str, Any] = {}
         for i, a in enumerate(target._schema.arguments):
             if a.has_default_value():
-                defaults[a.name] = self.plain(a.default_value)
+                defaults[a.name] = self.plain(default_of(a))
             if i < len(args) and not a.kwarg_only:
                 arguments[a.name] = self.plain(args[i])
             elif a.name in kwargs:

@@ -374,7 +374,10 @@ def _judge_for(
     if judge is None:
         while len(_JUDGES) >= 8:
             _JUDGES.pop(next(iter(_JUDGES)))
-        judge = _JUDGES[key] = FragmentJudge(fragment, ops, precision, shapes, seed, constants, pinned)
+        from .draws import DrawsJudge, graph_is_random
+
+        kind = DrawsJudge if graph_is_random(fragment, builtin_ops() if ops is None else ops) else FragmentJudge
+        judge = _JUDGES[key] = kind(fragment, ops, precision, shapes, seed, constants, pinned)
     return judge
 
 

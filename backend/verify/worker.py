@@ -121,6 +121,15 @@ class Runner:
         found["findings"] = [{**_plain(f), "text": f.text()} for f in monitor.findings]
         return {"observed": found, "outputs": outputs}
 
+    def run_plainly(self, args: list[Any]) -> tuple[list[Any], str]:
+        """Return the outputs of one run whose findings are left aside, and the error that it raised, if any."""
+        recorder = Recorder(True, 0, [], source_file=self.source_file)
+        with torch.no_grad(), cuda_stubs(), recorder, monitored(memory.MemoryMonitor()), PretendCuda():
+            try:
+                return tree_leaves(self.call(*args)), ""
+            except Exception as raised:
+                return [], error_text(raised)
+
     def _aliases(self, outputs: list[Any], inputs: dict[str, torch.Tensor]) -> list[str]:
         """Return what each output shares its memory with: ``input x``, ``output 0``, ``an earlier call``, or nothing."""
         given = {t.untyped_storage().data_ptr(): f"input {n}" for n, t in inputs.items()}
@@ -218,6 +227,40 @@ def _judge_runs(
     return True
 
 
+def _draw_runs(
+    runner: Runner,
+    h: dict[str, Any],
+    arguments: Callable[[int], list[Any]],
+    channel: sandbox.Channel,
+    before_run: Callable[[], None] = lambda: None,
+    after_run: Callable[[], dict[str, torch.Tensor]] = dict,
+) -> None:
+    """Run a random program many times on the same arguments, unwatched; send one frame of stacked results per set of draws.
+
+    Each entry of ``h["draws"]`` says which run's arguments, how many draws, the seed of the first, and the processor time they may take.
+    """
+    for job in h.get("draws", ()):
+        channel.send("stage", name="draws", index=job["run"])
+        started = time.process_time()
+        columns: dict[str, list[torch.Tensor]] = {}
+        error = ""
+        for k in range(job["n"]):
+            if time.process_time() - started > job["budget_s"]:
+                break
+            args = arguments(job["run"])
+            before_run()
+            torch.manual_seed(job["seed"] + k)
+            outputs, error = runner.run_plainly(args)
+            if error:
+                break
+            found = {f"out.{i}": o.clone() for i, o in enumerate(outputs) if isinstance(o, torch.Tensor)}
+            found.update({f"state.{n}": t.clone() for n, t in after_run().items()})
+            for name, tensor in found.items():
+                columns.setdefault(name, []).append(tensor)
+        stacks = {n: torch.stack(c) for n, c in columns.items() if len({t.shape for t in c}) == 1}
+        channel.send("draws", stacks, run=job["run"], seed=job["seed"], error=error)
+
+
 def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
     """Serve a job of kind ``fragment``: a launcher that takes and returns tensors."""
     h = request.header
@@ -248,6 +291,8 @@ def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
         return out
 
     went_well = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+    if went_well:
+        _draw_runs(runner, h, arguments, channel)
     if h.get("ring") and went_well:
         ring_runs(entry, request, channel)
 
@@ -305,7 +350,8 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
         }  # fmt: skip
 
-    _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], restore, changed)
+    if _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], restore, changed):
+        _draw_runs(runner, h, arguments, channel, restore, changed)
 
 
 def handle(request: sandbox.Frame, channel: sandbox.Channel) -> None:

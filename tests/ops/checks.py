@@ -16,6 +16,8 @@ import attrs
 import torch
 from drt.backend.oracle import Oracle
 from drt.backend.resolve import run_clause
+from drt.backend.verify.chance import CONFIRMED, DRAWS, MORE_DRAWS, SUSPICIOUS
+from drt.backend.verify.draws import compare_sides
 from drt.frontend import import_module
 from drt.ir import (
     DTYPES,
@@ -37,6 +39,7 @@ from drt.ir import (
     verify_graph,
 )
 from drt.ir.cost import call_work, graph_cost, is_view
+from drt.ir.effects import random_operators
 from drt.ir.opdef import Hook, Opaque, Param
 from drt.ir.typesys import is_float
 from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
@@ -191,6 +194,9 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Itera
     """The ``torch`` clause computes what the body means, in float64."""
     if "torch" not in op.calls or isinstance(op.body, Opaque):
         return
+    if op.name in random_operators(ops):
+        yield from _check_distribution(op, ops, rng)
+        return
     meaning, clause = Oracle(ops), Oracle(ops, mode="torch")
     for k in range(n + 2 * len(op.attributes)):  # each attribute is one more thing to get wrong
         instance = _light(op, ops, rng, k)
@@ -207,6 +213,25 @@ def check_values(op: OpDef, ops: OpSet, rng: random.Random, n: int = 6) -> Itera
             continue
         for a, b in zip(ours, theirs, strict=True):
             yield from _differences(a, b, str(instance))
+
+
+def _check_distribution(op: OpDef, ops: OpSet, rng: random.Random, n: int = 2) -> Iterator[str]:
+    """What the ``torch`` clause draws has the distribution that the body says."""
+    for k in range(n):
+        instance = _light(op, ops, rng, k)
+        operands = random_operands(instance, rng, positive=True)
+        graph = one_node_graph(instance, ops)
+        inputs = graph_inputs(graph, operands)
+        for draws, deviations in ((DRAWS, SUSPICIOUS), (MORE_DRAWS, CONFIRMED)):
+            sides = []
+            for mode in ("definition", "torch"):
+                torch.manual_seed(rng.getrandbits(60))
+                sides.append([Oracle(ops, mode=mode).run(graph, inputs) for _ in range(draws)])
+            found = compare_sides(*sides, seed=k, deviations=deviations)
+            if found is None:
+                break
+        else:
+            yield f"{instance}: the body and the torch clause: {found.text}"
 
 
 def _light(op: OpDef, ops: OpSet, rng: random.Random, turn: int, enough_flops: int = 200_000) -> Instance:

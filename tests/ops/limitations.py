@@ -89,6 +89,18 @@ LIMITATIONS: tuple[Limitation, ...] = (
     Limitation("matmul_shared", "import", "imported as matmul", "a product of two matrices is matmul", rare=True),
     Limitation("matmul_broadcast", "import", "imported as matmul", "with equal leading axes it is matmul", rare=True),
     Limitation("add_scaled", "import", "imported as add", "with alpha = 1 it is add", rare=True),
+    *(
+        Limitation(op, "import", "imported with operands", "PyTorch fills a new tensor, which is made first")
+        for op in ("normal_like", "uniform_like", "exponential_like", "geometric_like", "log_normal_like", "cauchy_like")
+    ),
+    *(
+        Limitation(op, "accepts", f"[{op}_{c}]", "random numbers of other dtypes are rare; such a call stays PyTorch's own", rare=True)
+        for op, c in (("randint", "c2"), ("randint_like", "c2"), ("randperm", "c1"))
+    ),
+    *(
+        Limitation(op, "dtypes", f"[{op}_dtype]", "random integers of such distributions are rare; they stay PyTorch's own", rare=True)
+        for op in ("geometric_like", "dropout")
+    ),
     Limitation("flatten", "import", "imported as reshape", "PyTorch exports it as a reshape"),
     Limitation("narrow", "import", "imported as slice", "PyTorch exports it as a slice"),
     *(

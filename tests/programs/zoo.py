@@ -398,7 +398,7 @@ PROGRAMS: dict[str, Program] = {
         operators=("scatter_add", "topk", "sort"),
     ),
     "random": Program(
-        Dropping, lambda: (randn(4, 5),), training=True, opaque=("aten.native_dropout.default", "aten.rand_like.default")
+        Dropping, lambda: (randn(4, 5),), training=True, operators=("dropout", "rand_like")
     ),
     "complex rotary": Program(ComplexRotary, lambda: (randn(2, 6, 3, 4),), tolerance=1e-6),
     "long convolution": Program(

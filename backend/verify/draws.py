@@ -1,0 +1,213 @@
+"""The gate meaning for programs that draw random numbers: many runs of both sides, compared in distribution.
+
+Where equal seeds of PyTorch's generator lead both sides to equal numbers, as in a program whose random parts PyTorch itself
+runs in their order, the numbers are compared too; nothing demands it of a kernel with a generator of its own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from ...ir import OpSet
+from ..candidate import Candidate
+from ..opaque import draws
+from ..sandbox import Frame, Reply, interpreter_sandbox
+from . import reading, shrink
+from .chance import CONFIRMED, CONVINCING, DRAWS, FEWEST_DRAWS, MORE_DRAWS, Difference, compare_draws
+from .judge import FragmentJudge, Trial, one_thread, reference_evaluations, worker_job
+from .tolerance import compare
+from .verdict import Docket
+
+#: Draws whose numbers are compared under equal seeds.
+PAIRED = 3
+
+#: Processor time after which no further draw is begun, seconds; several tiles take fewer draws, each of many elements.
+DRAWS_BUDGET_S, DRAWS_OF_TILES = 10.0, 32
+
+#: Relative difference of two numbers that count as one value of a discrete distribution, by dtype.
+TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
+
+
+def graph_is_random(graph: Any, ops: OpSet) -> bool:
+    """Return whether some node of a graph draws random numbers, known or opaque."""
+    return any(draws(n, ops) for n in graph.nodes)
+
+
+class _NoRing:
+    """Stands for the judge of exact algebra, which has nothing to say of random programs."""
+
+    trials: tuple[()] = ()
+
+
+class DrawsJudge(FragmentJudge):
+    """A judge of one fragment that draws random numbers; see :class:`FragmentJudge`."""
+
+    def _plan(self) -> list[Trial]:
+        chosen = [0] + [k for k, i in enumerate(self.instances) if i.name == "tiles"][:1]
+        return [Trial(k, "normal", self._draw(k, "normal", k)) for k in chosen]
+
+    @property
+    def ring(self) -> Any:
+        """What stands for the judge of runs on ring elements."""
+        return _NoRing()
+
+    def truth(self, index: int) -> None:
+        """Return nothing: one draw has no truth."""
+        return None
+
+    def request(self, candidate: Candidate, budget_s: float) -> Frame:
+        """Return the job for the sandbox: a watched run of each instance, and draws."""
+        self.candidate = candidate
+        real = [
+            {"shape": list(i.type.shape), "stride": reading.contiguous(list(i.type.shape)), "dtype": i.type.dtype}  # type: ignore[arg-type]
+            for i in shrink.bind(self.fragment, None, self.ops).inputs
+        ]
+        jobs = [draw_job(k, DRAWS_OF_TILES if k else DRAWS, self.seed) for k in range(len(self.trials))]
+        frame = self._job(candidate, jobs, budget_s)
+        return Frame({**frame.header, "real": real}, frame.tensors)
+
+    def _job(self, candidate: Candidate, jobs: list[dict[str, Any]], budget_s: float) -> Frame:
+        given = [[t.inputs[i.name] for i in self.instances[t.instance].graph.inputs] for t in self.trials]
+        tensors = {f"{index}.{k}": t for index, row in enumerate(given) for k, t in enumerate(row)}
+        header = worker_job(candidate.source, candidate.entry, [i.name for i in self.fragment.inputs], given, budget_s)
+        return Frame({**header, "draws": jobs}, tensors)
+
+    def _reference(self, run: int, n: int, seed: int) -> list[list[torch.Tensor]]:
+        """Return draws of the definition, in float64."""
+        trial = self.trials[run]
+        graph = self.instances[trial.instance].graph
+        with torch.random.fork_rng(devices=[]), one_thread():
+            torch.manual_seed(seed % 2**62)
+            rows = [self.oracle.run(graph, trial.inputs) for _ in range(n)]
+        return [[o for o in row if isinstance(o, torch.Tensor)] for row in rows]
+
+    def judge_values(self, reply: Reply, docket: Docket, known: Any = None) -> None:
+        """Judge the gate meaning from the draws that came back."""
+        started = time.perf_counter()
+        n_outputs = len(self.expected(0))
+        found = draws_of(reply, n_outputs)
+        names = {run: self.instances[self.trials[run].instance].name for run in found}
+        evidence: dict[str, Any] = {"draws": {names[run]: len(own) for run, own in found.items()}}
+        enough = {run: own for run, own in found.items() if len(own) >= FEWEST_DRAWS}
+        if not enough:
+            memory = docket.reports.get("memory")
+            reason = memory.reason if memory is not None and memory.skipped else "too few runs gave values to compare"
+            docket.add_skip("meaning", reason)
+            return
+        for run, own in enough.items():
+            difference = compare_sides(self._reference(run, DRAWS, self.seed + 1), own, self.seed)
+            if difference is not None and difference.deviations < CONVINCING:
+                difference = self._confirmed(run, difference)
+            if difference is not None:
+                label = "support" if difference.kind == "support" else "distribution"
+                docket.add_failure(
+                    "meaning", label, f"{difference.text} (inputs {self.instances[self.trials[run].instance].sizes})",
+                    (time.perf_counter() - started) * 1e3, **evidence, kind=difference.kind,
+                )  # fmt: skip
+                return
+        evidence["equal_under_equal_seeds"] = all(self._paired(run, own) for run, own in enough.items())
+        docket.add_pass("meaning", (time.perf_counter() - started) * 1e3, **evidence, comparisons=len(enough))
+
+    def _confirmed(self, run: int, first: Difference) -> Difference | None:
+        """Return what fresh draws, several times as many, say of a suspicion."""
+        frame = self._job(self.candidate, [draw_job(run, MORE_DRAWS, self.seed + 7919)], 10.0)
+        reply = interpreter_sandbox().run(frame, 120.0)
+        own = draws_of(reply, len(self.expected(0))).get(run, [])
+        if len(own) < FEWEST_DRAWS:
+            return first
+        return compare_sides(self._reference(run, MORE_DRAWS, self.seed + 2), own, self.seed + 1, CONFIRMED)
+
+    def _paired(self, run: int, own: Sequence[Sequence[torch.Tensor]]) -> bool:
+        """Return whether the first draws are the reference's own numbers under the same seeds."""
+        trial = self.trials[run]
+        given = [trial.inputs[i.name] for i in self.instances[trial.instance].graph.inputs]
+        call = self._calls[trial.instance]
+        return all(
+            equal_numbers(_seeded(call, first_seed(self.seed, run) + k), given, outputs, self.precision, self.seed)
+            for k, outputs in enumerate(own[:PAIRED])
+        )
+
+
+def first_seed(seed: int, run: int) -> int:
+    """Return the seed of the first draw of a run's arguments."""
+    return (seed + 1000003 * run) % 2**31
+
+
+def draw_job(run: int, n: int, seed: int) -> dict[str, Any]:
+    """Return what the sandbox is told of a set of draws."""
+    return {"run": run, "n": n, "seed": first_seed(seed, run), "budget_s": DRAWS_BUDGET_S}
+
+
+def draws_of(reply: Reply, n_outputs: int) -> dict[int, list[list[torch.Tensor]]]:
+    """Return the draws that came back: run -> draws, each a list of outputs."""
+    found: dict[int, list[list[torch.Tensor]]] = {}
+    for frame in reply.named("draws"):
+        columns = [frame.tensors[f"out.{i}"] for i in range(n_outputs) if f"out.{i}" in frame.tensors]
+        if len(columns) == n_outputs and not frame.header["error"]:
+            found[frame.header["run"]] = [list(row) for row in zip(*columns, strict=True)]
+    return found
+
+
+def _seeded(call: Callable[..., Any], seed: int) -> Callable[..., Any]:
+    def run(*args: Any) -> Any:
+        torch.manual_seed(seed)
+        return call(*args)
+
+    return run
+
+
+def equal_numbers(
+    call: Callable[..., Any], given: Sequence[Any], outputs: Sequence[torch.Tensor], precision: str, seed: int
+) -> bool:
+    """Return whether outputs are those of the reference, within what its own evaluations differ by.
+
+    Args:
+        call: the reference under a fixed seed.
+        given: its arguments.
+        outputs: the candidate's, in order.
+    """
+    smallest = min((o.numel() for o in outputs), default=0)
+    with torch.random.fork_rng(devices=[]), one_thread():
+        variants = reference_evaluations(call, given, precision, smallest, seed % 1000003)
+    for i, out in enumerate(outputs):
+        mean = torch.stack([v[i].to(torch.float64) for v in variants]).mean(0)
+        truth = mean if out.is_floating_point() else variants[0][i]
+        if compare(i, out, truth, [v[i] for v in variants]).mismatch is not None:
+            return False
+    return True
+
+
+def compare_sides(
+    reference: Sequence[Sequence[torch.Tensor]], candidate: Sequence[Sequence[torch.Tensor]], seed: int,
+    deviations: float | None = None,
+) -> Difference | None:  # fmt: skip
+    """Return what two sets of draws of several outputs differ in: each output by itself, and all of them together.
+
+    Args:
+        reference: draws, each a list of outputs.
+        candidate: likewise.
+        seed: of the relabellings.
+        deviations: beyond which a statistic counts as different; None raises suspicions.
+    """
+    options = {} if deviations is None else {"deviations": deviations}
+    whole: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for i in range(len(reference[0])):
+        a = torch.stack([r[i] for r in reference]).to(torch.float64)
+        b = torch.stack([c[i].to(torch.float64) for c in candidate])
+        found = compare_draws(a, b, TOLERANCES.get(candidate[0][i].dtype, 1e-9), seed, **options)
+        if found is not None:
+            return Difference(found.kind, f"output {i}: {found.text}", found.deviations)
+        whole.append((a.reshape(len(a), -1), b.reshape(len(b), -1)))
+    if len(whole) < 2:
+        return None
+    # Outputs may be right each by itself and yet share their random numbers.
+    tolerance = max(TOLERANCES.get(o.dtype, 1e-9) for o in candidate[0])
+    a, b = (torch.cat([side[k] for side in whole], 1) for k in range(2))
+    return compare_draws(a, b, tolerance, seed, **options)
+
+
+__all__ = ["DrawsJudge", "compare_sides", "draw_job", "draws_of", "equal_numbers", "first_seed", "graph_is_random"]
