@@ -117,8 +117,8 @@ def lower(
         raise bad_usage("is no Python name, expected one", subject=name)
     if output is not None:
         require_writable(output)
-    graph, _ = ways.read_graph(source, known)
-    text = ways.lower(graph, known, to.value, style.value, name)
+    graph, state = ways.read_graph(source, known)
+    text = ways.lower(graph, known, to.value, style.value, name, state)
     if output is None:
         print(text, end="")
     else:

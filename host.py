@@ -9,8 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from .backend.assemble import Host, state_text, tensor_text
+from .backend.assemble import Host, state_text
 from .backend.opaque import TORCH_DTYPES
+from .backend.tensors import tensor_text
 from .frontend import Imported, LoadedModel
 from .ir import Graph, TensorType
 

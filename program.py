@@ -9,7 +9,8 @@ from pathlib import Path
 import attrs
 import torch
 
-from .backend.to_torch import TORCH_DTYPES, to_callable
+from .backend.opaque import TORCH_DTYPES
+from .backend.to_torch import to_callable
 from .ir import Graph, Input, OpSet, TensorType, UsageError, input_ranges
 from .ir.size import Size, SizeLike, substitute, symbols_of
 

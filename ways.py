@@ -154,7 +154,10 @@ def summarise(graph: Graph, ops: OpSet, reasons: Mapping[str, str] | None = None
     )
 
 
-def lower(graph: Graph, ops: OpSet, to: str = "torch", style: str = "module", name: str = "") -> str:
+def lower(
+    graph: Graph, ops: OpSet, to: str = "torch", style: str = "module", name: str = "",
+    state: Mapping[str, Any] | None = None,
+) -> str:  # fmt: skip
     """Return a Python file that says what ``graph`` says.
 
     Args:
@@ -163,6 +166,7 @@ def lower(graph: Graph, ops: OpSet, to: str = "torch", style: str = "module", na
         to: ``torch`` or ``jax``.
         style: ``module`` for a file with example inputs, ``function`` for one function of all inputs in order.
         name: of the class or the function; "" takes ``Model``, or the graph's name for a function.
+        state: tensors by their targets; those of the program's own code become part of the file (PyTorch, modules).
 
     Raises:
         UsageError: there is no such language or style, or an operator has no meaning in that language.
@@ -170,7 +174,8 @@ def lower(graph: Graph, ops: OpSet, to: str = "torch", style: str = "module", na
     if to == "torch":
         from .backend.to_torch import to_source
 
-        return to_source(graph, ops, name=name or ("Model" if style == "module" else graph.name), style=style)
+        title = name or ("Model" if style == "module" else graph.name)
+        return to_source(graph, ops, name=title, style=style, constants=state)
     if to == "jax":
         from .backend.to_jax import to_jax_source
 

@@ -16,7 +16,8 @@ import attrs
 from ..ir import Graph, Input, OpSet, TensorType
 from .candidate import Candidate
 from .opaque import TORCH_DTYPES, draws
-from .to_torch import render_node
+from .tensors import UNPACK
+from .torch_calls import render_node
 
 #: Names that a generated file uses itself.
 _TAKEN = frozenset(
@@ -33,18 +34,6 @@ def _versions(*tensors):
     """What changes when one of the tensors is written to or replaced."""
     return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 '''
-
-_UNPACK = '''
-
-def _unpack(text, dtype, shape):
-    """Return a tensor from its packed bytes."""
-    import base64
-    import zlib
-
-    raw = bytearray(zlib.decompress(base64.b85decode(text)))
-    return torch.frombuffer(raw, dtype=dtype).reshape(shape)
-'''
-
 
 @attrs.frozen
 class Step:
@@ -133,7 +122,7 @@ def assemble(graph: Graph, steps: Sequence[Step], host: Host, ops: OpSet, title:
         if step.candidate and step.candidate.entry not in seen:
             seen.add(step.candidate.entry)
             text += "\n" + step.candidate.source.strip() + "\n\n"
-    unpack = _UNPACK if any("_unpack(" in t for t in host.constants.values()) else ""
+    unpack = f"\n{UNPACK}" if any("_unpack(" in t for t in host.constants.values()) else ""
     text += "\n# ---- the compiled model ----\n" + _HELPERS + unpack + "\n\n" + body
     return text
 
@@ -453,21 +442,3 @@ def state_text(target: str) -> str:
     *path, leaf = target.split(".")
     owner = _module_text(path)
     return f"{owner}.{leaf}" if leaf.isidentifier() else f"getattr({owner}, {leaf!r})"
-
-
-def tensor_text(tensor: Any) -> str:
-    """Return Python text that makes ``tensor`` anew: its numbers, or its packed bytes where it is large."""
-    import base64
-    import zlib
-
-    import torch
-
-    dense = tensor.detach().cpu().contiguous()
-    dtype, shape = str(dense.dtype), tuple(dense.shape)
-    if dense.numel() <= 64 and dense.dtype not in (torch.bfloat16, torch.float16):
-        return f"torch.tensor({dense.tolist()!r}, dtype={dtype})".replace("inf", 'float("inf")').replace(
-            "nan", 'float("nan")'
-        )
-    raw = dense.reshape(-1).view(torch.uint8).numpy().tobytes()
-    packed = base64.b85encode(zlib.compress(raw, 9)).decode()
-    return f"_unpack({packed!r}, {dtype}, {shape})"

@@ -87,8 +87,7 @@ from torch import nn
 class Block(nn.Module):
     def __init__(self):
         super().__init__()
-        self.layers = nn.ModuleList([nn.Module() for _ in range(2)])
-        self.layers[0].weight = nn.Parameter(torch.randn(8, 8) / 2.828)
+        self.layers = nn.ModuleList([nn.Linear(8, 8, bias=False), nn.Module()])
         self.layers[1].weight = nn.Parameter(torch.randn(8))
         self.register_buffer("mean", torch.rand(8) + 0.5)
 
@@ -98,7 +97,7 @@ class Block(nn.Module):
             raise ValueError(f'block: input class has shape {list(class_.shape)}, expected bool[B, 8]')
         if not 1 <= B <= 4096:
             raise ValueError(f'block: size B is {B}, expected 1..4096')
-        h = F.linear(x, self.layers[0].weight)
+        h = self.layers[0](x)
         s = h - self.mean
         p = s ** 2.0
         q = p * -0.5
