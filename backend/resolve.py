@@ -22,6 +22,7 @@ MODULES = (
     "torch.special",
     "torch.linalg",
     "torch.fft",
+    "torch.fft",
     "jax.numpy",
     "jax.numpy.linalg",
     "jax.nn",

@@ -13,13 +13,16 @@ import attrs
 import torch
 
 from ..ir import Unsupported
-from .matching import AtenCall, Value
+from .matching import AtenCall, Value, match_call
 
 if TYPE_CHECKING:
     from .importer import Importer
 
 #: complex dtype -> the dtype of its parts.
 PARTS: dict[torch.dtype, torch.dtype] = {torch.complex64: torch.float32, torch.complex128: torch.float64}
+
+#: ATen targets whose operators are defined on pairs of reals.
+PAIRED = frozenset({"aten._fft_r2c.default", "aten._fft_c2c.default", "aten._fft_c2r.default"})
 
 #: A rule takes the importer, the arguments in order and the shape of the result (as a pair), and returns the result.
 Rule: TypeAlias = Callable[["Importer", Sequence[Any], tuple[Any, ...]], Value]
@@ -42,23 +45,32 @@ def as_complex(value: Value) -> Value:
     return attrs.evolve(value, complex=True)
 
 
-def read_call(b: Importer, call: AtenCall, shape: tuple[Any, ...], result_is_complex: bool) -> Value | None:
-    """Return the result of a call that takes or gives a complex tensor, or None where no rule says it.
+def read_call(
+    b: Importer, call: AtenCall, expected: Sequence[Any], result_is_complex: bool, used: set[int], names: list[str]
+) -> list[Value] | None:
+    """Return the results of a call that takes or gives complex tensors, or None where no rule or operator says it.
 
     Args:
         b: the importer.
         call: the call.
-        shape: of the result; of the pair where the result is complex.
-        result_is_complex: whether it is.
+        expected: the types of its results; of the pair where one is complex.
+        result_is_complex: whether its results are.
+        used: positions of the results that are read.
+        names: for the results.
     """
+    if call.target in PAIRED:
+        pairs = {k: as_pair(v) if isinstance(v, Value) else v for k, v in call.arguments.items()}
+        match, _ = match_call(call.replace(**pairs), expected, used, b.ops)
+        found = [] if match is None else b.append(match, names)
+        return [as_complex(r) if result_is_complex else r for r in found] or None
     rule = _RULES.get(call.target)
-    if rule is None:
+    if rule is None or len(expected) != 1 or expected[0] is None:
         return None
     try:
-        result = rule(b, list(call.arguments.values()), shape)
+        result = rule(b, list(call.arguments.values()), expected[0].shape)
     except _NoRule:
         return None
-    return as_complex(result) if result_is_complex else result
+    return [as_complex(result) if result_is_complex else result]
 
 
 class _NoRule(Exception):
@@ -161,6 +173,26 @@ def _abs(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
     return b.build("aten.linalg_vector_norm.default", as_pair(a[0]), 2, (a[0].type.rank - 1,), False)
 
 
+def _converted(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
+    """A conversion to or from complex numbers: a real number has no imaginary part, and a conversion drops it."""
+    x, dtype = a[0], a[1]
+    if dtype not in PARTS:
+        if not isinstance(dtype, str):
+            raise _NoRule
+        return b.cast(_part(b, x, 0) if is_complex(x) else x, dtype)
+    part = "f64" if PARTS[dtype] == torch.float64 else "f32"
+    if is_complex(x):
+        return b.cast(as_pair(x), part)
+    real = b.cast(x, part)
+    return _pair(b, real, b.build("aten.full.default", real.type.shape, 0.0, dtype=part))
+
+
+def _padded(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
+    if a[2] != 0:
+        raise _NoRule
+    return b.build("aten.constant_pad_nd.default", as_pair(a[0]), (0, 0, *a[1]), 0.0)
+
+
 def _same(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
     return as_pair(a[0])
 
@@ -175,6 +207,9 @@ def _table() -> dict[str, Rule]:
         "aten.angle.default": lambda b, a, shape: b.build("aten.atan2.default", _part(b, a[0], 1), _part(b, a[0], 0)),
         "aten.permute.default": _permute,
         "aten.cat.default": _cat,
+        "aten._to_copy.default": _converted,
+        "aten.to.dtype": _converted,
+        "aten.constant_pad_nd.default": _padded,
     }
     for name in ("view_as_complex", "view_as_real", "clone", "contiguous", "alias", "detach", "resolve_conj"):
         rules[f"aten.{name}.default"] = _same

@@ -87,7 +87,9 @@ class Importer:
             known = ", ".join(DTYPES)
             raise Unsupported(f"a value has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
         if tensor.layout is not torch.strided:
-            raise Unsupported(f"a value is sparse ({str(tensor.layout).removeprefix('torch.')}), expected dense tensors")
+            raise Unsupported(
+                f"a value is sparse ({str(tensor.layout).removeprefix('torch.')}), expected dense tensors"
+            )
         shape = self.table.shape(tensor.shape)
         if self.builder.guards:
             shape = tuple(map(self.builder.facts.simplify, shape))
@@ -259,10 +261,11 @@ class Importer:
         self.stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
         complex_result = any(isinstance(f, torch.Tensor) and f.is_complex() for f in fakes)
         if complex_result or any(v.complex for v in _values(call.arguments)):
-            if len(fakes) == 1 and expected[0] is not None:
-                result = read_call(self, call, expected[0].shape, complex_result)
-                if result is not None:
-                    return [result]
+            read = read_call(self, call, expected, complex_result, used, names)
+            if read is None:
+                read = self._decomposed(overload, call, expected, used, names)
+            if isinstance(read, list):
+                return read
             return self._opaque(overload, call, fakes, names, "it computes with complex numbers")
         call = basic_call(self, self._simplified(call), expected)
         match, reason = match_call(call, expected, used, self.ops)
@@ -338,6 +341,7 @@ class Importer:
                 number = operand.number
                 if is_float(dtype) and not isinstance(number, Size):
                     number = float(number)
+                number = int(number) if isinstance(number, bool) else number
                 key = (str(number), dtype)
                 if key not in self._casts:
                     name = self.builder.add("full", shape=(), value=number, dtype=dtype, location=self.location)
@@ -439,6 +443,9 @@ class Importer:
             with self.fake_mode:
                 found = torch.empty(value.type.shape, dtype=TORCH_DTYPES[value.type.dtype])
             self.fakes[value.name] = found
+        if found.is_complex() != value.complex:
+            with self.fake_mode:
+                found = torch.view_as_complex(found) if value.complex else torch.view_as_real(found)
         return found
 
     # -- opaque -------------------------------------------------------------------------------------------------------------

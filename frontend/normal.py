@@ -32,7 +32,7 @@ def _overloads(text: str, *, packet_default: str = "default") -> frozenset[str]:
 CHECKS = _overloads(
     """
     _assert_tensor_metadata _assert_scalar _assert_async _assert_async.msg sym_constrain_range
-    sym_constrain_range_for_size _print
+    sym_constrain_range_for_size _linalg_check_errors _print
     """
 ) | {"<built-in function le>", "<built-in function ge>"}
 

@@ -57,6 +57,14 @@ SHARED = {
     "upsample_bicubic2d": "upsample_cubic upsample_cubic_scaled",
     "grid_sampler": "grid_sampler_2d grid_sampler_3d",
     "scatter": "scatter_reduce scatter scatter_value",
+    "linalg_svd": "svd svdvals",
+    "_linalg_svd": "svd svdvals",
+    "linalg_eigh": "eigh eigvalsh",
+    "_linalg_eigh": "eigh eigvalsh",
+    "cross_entropy_loss": "cross_entropy cross_entropy_probabilities",
+    "quantize_per_tensor": "quantize_per_tensor quantize_affine",
+    "dequantize_per_tensor": "dequantize_per_tensor dequantize_affine",
+    "fake_quantize_per_tensor_affine": "fake_quantize fake_quantize_tensor",
 }
 each = pytest.mark.parametrize("op", OPS.values(), ids=lambda op: op.name)
 

@@ -82,6 +82,9 @@ def plain_operands(instance: Instance, device: str = "meta") -> dict[str, Any]:
         if isinstance(t, tuple):
             return tuple(make(x, p) for x in t)
         value = lowest.get(p.name, 1)
+        if t is not None and instance.op.family == "linalg" and is_float(t.dtype) and t.rank >= 2:
+            # A matrix that has an inverse and is positive definite.
+            return torch.eye(*t.shape[-2:], dtype=TORCH_DTYPES[t.dtype], device=device).expand(t.shape)
         return t if t is None else torch.full(t.shape, value, dtype=TORCH_DTYPES[t.dtype], device=device)
 
     return by_name(instance.op, tuple(make(t, p) for t, p in zip(instance.types, instance.op.operands)))

@@ -76,11 +76,19 @@ LIMITATIONS: tuple[Limitation, ...] = (
         Limitation("masked_scatter", check, "Number of elements of source", "how many are needed is known when the program runs")
         for check in ("accepts", "dtypes")
     ),
+    Limitation("fft_r2c", "import", "imported as fft_c2c after stack after full", "PyTorch makes the operand complex first", rare=True),
+    Limitation("fft_c2r", "accepts", "[fft_c2r_c3]", "PyTorch first cuts or pads the operand"),
+    Limitation("fft_c2r", "dtypes", "[fft_c2r_c3]", "PyTorch first cuts or pads the operand", rare=True),
+    Limitation("solve_ex", "accepts", "[solve_ex_c3]", "batches of one right side are rare", rare=True),
     Limitation("index_add", "dtypes", "[index_add_c2]", "booleans times a number are rare", rare=True),
     *(
         Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch lets the rectified kind compute with integers", rare=True)
         for op in ("rnn", "rnn_cell")
     ),
+    Limitation("grouped_matmul", "import", "imported as sum", "PyTorch's call wants half precision and aligned rows; elsewhere it is a composition", rare=True),
+    Limitation("grouped_matmul", "dtypes", "[grouped_matmul_dtype]", "PyTorch's own call takes floating point alone", rare=True),
+    Limitation("grouped_matmul", "values", "differs by up to", "groups whose ends do not ascend have no meaning", rare=True),
+    Limitation("grouped_matmul", "flops", "FLOPs in products", "the composition multiplies with every group", rare=True),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),

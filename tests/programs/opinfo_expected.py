@@ -32,6 +32,21 @@ EXPECTED: tuple[Expected, ...] = (
         "nn.functional.embedding*", "opaque", "aten.embedding_renorm", "max_norm rewrites the table that it reads"
     ),
     Expected("__getitem__", "refused", "depends on tensor contents", "as many elements as the mask has ones"),
+    *(
+        Expected(op, "opaque", match, "a rare decomposition")
+        for op, match in (
+            ("geqrf", "aten.geqrf"),
+            ("ormqr", "aten.ormqr"),
+            ("lu_unpack", "aten.lu_unpack"),
+            ("triangular_solve", "aten.triangular_solve"),
+            ("linalg.ldl_*", "aten.linalg_ldl"),
+        )
+    ),
+    Expected("linalg.eigvals", "opaque", "complex numbers", "eigenvalues are complex"),
+    Expected("linalg.eig", "refused", "one of several results is complex", "eigenvalues are complex"),
+    Expected("linalg.lstsq*", "refused", "aten.linalg_lstsq", "the rank of the matrix decides the shape of a result"),
+    Expected("matrix_exp", "opaque", "x is bf16", "PyTorch has no kernel for bfloat16 on other devices"),
+    Expected("svd_lowrank", "differs", "not close", "an approximation from random vectors, of a low rank"),
     Expected("gather", "opaque", "index is u8", "indices without elements, which PyTorch takes in any dtype"),
     *(Expected(op, "differs", "the meaning differs", _TIES) for op in ("kthvalue", "topk", "mode", "sort", "argsort")),
 )
