@@ -9,6 +9,7 @@ from hashlib import blake2b
 import attrs
 
 from ..ir import Graph, OpDef, OpSet, UsageError, print_graph
+from ..ir.effects import random_operators
 from .profiles import PROFILES, Profile
 
 
@@ -94,6 +95,7 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
     for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
         if n not in ops and n not in families:
             raise UsageError(f"unknown operator or family '{n}', expected a name that `drt ops list` shows")
+    random = random_operators(ops)
     chosen = {
         n: op
         for n, op in ops.items()
@@ -103,6 +105,8 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
         and (spec.constants or op.operands)
         # What PyTorch has no call for only serves in the meaning of others.
         and ("torch" in op.calls or n in spec.ops)
+        # Programs that draw random numbers have no one result to learn from.
+        and (n not in random or n in spec.ops or op.family in spec.ops)
     }
     if not chosen:
         raise UsageError("no operator is left, expected at least one")

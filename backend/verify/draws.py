@@ -6,11 +6,13 @@ runs in their order, the numbers are compared too; nothing demands it of a kerne
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch.utils._pytree import tree_leaves
 
 from ...ir import OpSet
 from ..candidate import Candidate
@@ -19,6 +21,7 @@ from ..sandbox import Frame, Reply, interpreter_sandbox
 from . import reading, shrink
 from .chance import CONFIRMED, CONVINCING, DRAWS, FEWEST_DRAWS, MORE_DRAWS, Difference, compare_draws
 from .judge import FragmentJudge, Trial, one_thread, reference_evaluations, worker_job
+from .reference import Reference
 from .tolerance import compare
 from .verdict import Docket
 
@@ -210,4 +213,91 @@ def compare_sides(
     return compare_draws(a, b, tolerance, seed, **options)
 
 
-__all__ = ["DrawsJudge", "compare_sides", "draw_job", "draws_of", "equal_numbers", "first_seed", "graph_is_random"]
+# -- whole modules ----------------------------------------------------------------------------------------------------
+
+
+def with_draws(request: Frame, seed: int) -> Frame:
+    """Return a job for a whole file that also asks for draws, with the arguments of its first run."""
+    return Frame({**request.header, "draws": [draw_job(0, DRAWS, seed)]}, request.tensors)
+
+
+class ModuleDraws:
+    """The gate meaning of a random module.
+
+    Args:
+        truth: the reference with its state.
+        seed: of the draws.
+    """
+
+    def __init__(self, truth: Reference, seed: int) -> None:
+        self.truth, self.seed = truth, seed
+
+    def judge(self, reply: Reply, calls: Sequence[tuple[Sequence[Any], dict[str, Any]]], docket: Docket) -> None:
+        """Judge results and changed buffers of the draws that came back."""
+        started = time.perf_counter()
+        frame = next((f for f in reply.named("draws") if not f.header["error"]), None)
+        if frame is None or not frame.tensors or len(next(iter(frame.tensors.values()))) < FEWEST_DRAWS:
+            docket.add_skip("meaning", "too few runs gave values to compare")
+            return
+        args, kwargs = calls[0]
+        reference = self._columns(args, kwargs, DRAWS, frame.header["seed"] + 104729)
+        missing = sorted(set(reference) ^ set(frame.tensors))
+        if missing:
+            name = missing[0].removeprefix("state.")
+            docket.add_failure(
+                "meaning", "state", f"{name} is changed by one side alone", (time.perf_counter() - started) * 1e3
+            )
+            return
+        names = sorted(reference)
+        own = [[frame.tensors[n][k] for n in names] for k in range(len(frame.tensors[names[0]]))]
+        theirs = [[reference[n][k] for n in names] for k in range(DRAWS)]
+        difference = compare_sides(theirs, own, self.seed, CONFIRMED)
+        evidence: dict[str, Any] = {"draws": len(own)}
+        if difference is not None:
+            label = "support" if difference.kind == "support" else "distribution"
+            where = re.sub(
+                r"output (\d+)", lambda m: names[int(m[1])].replace("out.", "output "), difference.text, count=1
+            )
+            docket.add_failure("meaning", label, where, (time.perf_counter() - started) * 1e3, **evidence)
+            return
+        paired = self._columns(args, kwargs, PAIRED, frame.header["seed"])
+        evidence["equal_under_equal_seeds"] = all(
+            torch.allclose(paired[n].double(), frame.tensors[n][:PAIRED].double(), rtol=1e-3, atol=1e-4, equal_nan=True)
+            for n in names
+        )
+        docket.add_pass("meaning", (time.perf_counter() - started) * 1e3, **evidence, comparisons=len(names))
+
+    def _columns(self, args: Sequence[Any], kwargs: dict[str, Any], n: int, seed: int) -> dict[str, torch.Tensor]:
+        """Return the reference's draws by name (``out.0``, ``state.running_mean``), stacked."""
+        before = self.truth.module.state_dict()
+        columns: dict[str, list[torch.Tensor]] = {}
+        with torch.random.fork_rng(devices=[]), one_thread():
+            for k in range(n):
+                torch.manual_seed(seed + k)
+                result, after = self.truth.call(args, kwargs)
+                leaves = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
+                found = {f"out.{i}": t for i, t in enumerate(leaves)}
+                state = after.state_dict()
+                found.update(
+                    {
+                        f"state.{s}": t
+                        for s, t in state.items()
+                        if not torch.equal(t.nan_to_num(), before[s].nan_to_num())
+                    }
+                )
+                for name, tensor in found.items():
+                    columns.setdefault(name, []).append(tensor)
+        return {name: torch.stack(c) for name, c in columns.items() if len(c) == n}
+
+
+__all__ = [
+    "ModuleDraws",
+    "with_draws",
+    "DrawsJudge",
+    "compare_sides",
+    "draw_job",
+    "draws_of",
+    "equal_numbers",
+    "first_seed",
+    "graph_is_random",
+]

@@ -22,6 +22,7 @@ from ...ir import UsageError
 from ..candidate import PRECISIONS
 from ..sandbox import Frame, Reply, interpreter_sandbox
 from . import reading
+from .draws import ModuleDraws, with_draws
 from .families import secret_seed
 from .judge import one_thread
 from .policy import check_source
@@ -121,22 +122,23 @@ def verify_module(
         base: Inputs = (tuple(_to_cpu(example_inputs)), dict(_to_cpu(dict(example_kwargs or {}))))
         plan = _plan(base, new_inputs, seeds, seed, generator)
         use_device = device != "cpu" and torch.cuda.is_available()
+        is_random = False
         only_device = use_device and (device == "cuda" or not small)
         calls: list[_Call] = []
         if not only_device:
-            if truth.is_random(*base):
-                docket.add_skip(
-                    "meaning", "the reference gives different results for the same inputs; call .eval() on it"
-                )
-                return docket.verdict()
-            calls = _calls(truth, plan, docket)
+            is_random = truth.is_random(*base)
+            # Of a random program two calls are watched, with arguments of their own; what it draws is compared by many.
+            calls = _calls(truth, plan[:2] if is_random else plan, docket)
     init = (tuple(init_args), dict(init_kwargs or {}))
     if only_device:
         for gate in ("trace", "memory", "meaning"):
             docket.add_skip(gate, "judged on the device")
     else:
-        reply = interpreter_sandbox().run(_request(source, entry, model, calls, init, timeout_s, seed), timeout_s)
-        _read(reply, calls, docket, require_kernel)
+        request = _request(source, entry, model, calls, init, timeout_s, seed)
+        if is_random:
+            request = with_draws(request, seed)
+        reply = interpreter_sandbox().run(request, timeout_s)
+        _read(reply, calls, docket, require_kernel, ModuleDraws(truth, seed) if is_random else None)
     if docket.failure is None and use_device:
         from .device import judge_module_on_device
 
@@ -350,7 +352,9 @@ def _expected(result: ReferenceResult) -> list[dict[str, Any]]:
     return out
 
 
-def _read(reply: Reply, calls: Sequence[_Call], docket: Docket, require_kernel: bool) -> None:
+def _read(
+    reply: Reply, calls: Sequence[_Call], docket: Docket, require_kernel: bool, random: ModuleDraws | None = None
+) -> None:
     if not reading.read_start(reply, docket, "the file"):
         return
     names = [f"{c.family} ({_shapes((c.args, c.kwargs))})" for c in calls]
@@ -359,6 +363,9 @@ def _read(reply: Reply, calls: Sequence[_Call], docket: Docket, require_kernel: 
     reading.read_observations(
         reply, names, docket, expected=expected, kind="module", aliases=aliases, require_kernel=require_kernel
     )
+    if random is not None:
+        random.judge(reply, [(c.args, c.kwargs) for c in calls], docket)
+        return
     started = time.perf_counter()
     used: dict[str, Any] = {}
     judged = 0
