@@ -238,7 +238,6 @@ def _registrations(
 ) -> list[str]:  # fmt: skip
     lines: list[str] = []
     made: set[Path] = {()}
-    leaves = set(targets.values())
     # What belongs together stands together: parameters, then buffers, of one module after the other.
     first: dict[Path, int] = {}
     for i in state:
@@ -253,14 +252,9 @@ def _registrations(
             kids = tree[scope]
             owner, here = _access(scope[:-1], tree), scope[-1]
             new = layers.constructors.get(scope, "nn.Module()")
-            if _is_list(kids) and not any((*scope, c) in leaves for c in kids):
-                n = max(map(int, kids)) + 1
-                lines.append(f"{owner}.{here} = nn.ModuleList({_items(scope, n, kids, layers)})")
-                made |= {(*scope, str(c)) for c in range(n)}
-            elif here.isdigit():
-                lines.append(f'{owner}.add_module("{here}", {new})')
-            else:
-                lines.append(f"{owner}.{here} = {new}")
+            if scope not in layers.constructors and _is_list(kids):
+                new = _module_list(scope, tree, layers, made)
+            lines.append(f'{owner}.add_module("{here}", {new})' if here.isdigit() else f"{owner}.{here} = {new}")
         if path[:-1] in layers.constructors:
             continue
         owner, leaf = _access(path[:-1], tree), path[-1]
@@ -274,13 +268,22 @@ def _registrations(
     return lines
 
 
-def _items(scope: Path, n: int, kids: set[str], layers: Layers) -> str:
-    """Return Python text of the modules of a list; what has no state in between is what a person had there."""
-    texts = [
-        layers.constructors.get((*scope, str(c)), "nn.Module()") if str(c) in kids else "nn.Identity()"
-        for c in range(n)
-    ]
-    return f"[{texts[0]} for _ in range({n})]" if n > 1 and len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+def _module_list(scope: Path, tree: Mapping[Path, set[str]], layers: Layers, made: set[Path]) -> str:
+    """Return Python text of a list of modules; what has no state in between is what a person had there."""
+    kids = tree[scope]
+    texts = []
+    for number in range(max(map(int, kids)) + 1):
+        path = (*scope, str(number))
+        made.add(path)
+        if path in layers.constructors or str(number) not in kids:
+            texts.append(layers.constructors.get(path, "nn.Identity()"))
+        elif _is_list(tree[path]):
+            texts.append(_module_list(path, tree, layers, made))
+        else:
+            texts.append("nn.Module()")
+    n = len(texts)
+    items = f"[{texts[0]} for _ in range({n})]" if n > 1 and len(set(texts)) == 1 else f"[{', '.join(texts)}]"
+    return f"nn.ModuleList({items})"
 
 
 def _shape_text(t: TensorType) -> str:

@@ -5,8 +5,8 @@ Usage, from a checkout or with the package installed:
     python benchmarks/import_speed.py [--blocks N] [--repeat N] [--only transformer|resnet|text] [--json FILE]
 
 Each model exports to at least 5,000 calls.  The export alone and the whole import (which contains an export) are timed in
-turns on fresh modules, after one small import that pays for what happens once per process; the smallest of the repeats
-counts, so that other work on the machine does not.
+turns on fresh modules, after one small import that pays for what happens once per process.  Times are CPU seconds of this
+process and the smallest of the repeats counts, so that other work on the machine does not.
 """
 
 from __future__ import annotations
@@ -102,19 +102,19 @@ class ResidualNet(nn.Module):
 
 #: Name -> (class, arguments of one call, blocks that export to 5,000 calls).
 MODELS: dict[str, tuple[Callable[[int], nn.Module], tuple[torch.Tensor, ...], int]] = {
-    "transformer": (Transformer, (torch.randn(2, 16, 32),), 100),
+    "transformer": (Transformer, (torch.randn(2, 16, 32),), 110),
     "resnet": (ResidualNet, (torch.randn(2, 16, 8, 8),), 500),
 }
 
 
 def best_s(f: Callable[[], Any], repeat: int) -> tuple[float, Any]:
-    """Return the least time of ``repeat`` calls (seconds) and the last result."""
+    """Return the least CPU time of ``repeat`` calls (seconds) and the last result."""
     times, result = [], None
     for _ in range(repeat):
         gc.collect()
-        start_s = time.perf_counter()
+        start_s = time.process_time()
         result = f()
-        times.append(time.perf_counter() - start_s)
+        times.append(time.process_time() - start_s)
     return min(times), result
 
 

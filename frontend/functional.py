@@ -33,7 +33,31 @@ def make_functional(program: Any) -> Any:
     graph.eliminate_dead_code()
     if all(_is_plain(n) for n in graph.nodes) and _without_mutations(graph):
         return program
-    return program.run_decompositions({})
+    # An empty table keeps operators such as linear and softmax whole.
+    views = _hidden_views(graph)
+    table = torch.export.default_decompositions() if views else {}
+    return program.run_decompositions({t: table[t] for t in views if t in table})
+
+
+def _hidden_views(graph: torch.fx.Graph) -> set[torch._ops.OpOverload]:
+    """Return what gives a view without saying so in its schema (``einsum``): kept whole, PyTorch takes it for a copy."""
+    found = set()
+    for node in graph.nodes:
+        overload = node.target
+        if isinstance(overload, torch._ops.OpOverload) and not any(r.alias_info for r in overload._schema.returns):
+            operands = {_key(v) for n in node.all_input_nodes for v in _tensors(n)}
+            if operands & {_key(v) for v in _tensors(node)} and _is_composite(overload):
+                found.add(overload)
+    return found
+
+
+def _is_composite(overload: torch._ops.OpOverload) -> bool:
+    return torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd")
+
+
+def _tensors(node: torch.fx.Node) -> list[torch.Tensor]:
+    values = node.meta.get("val")
+    return [v for v in (values if isinstance(values, (list, tuple)) else [values]) if isinstance(v, torch.Tensor)]
 
 
 def _is_plain(node: torch.fx.Node) -> bool:
@@ -150,10 +174,8 @@ def _sharing(graph: torch.fx.Graph) -> dict[int, list[torch.fx.Node]]:
     """Return storage -> the nodes whose tensors lie in it."""
     found: dict[int, list[torch.fx.Node]] = {}
     for node in graph.nodes:
-        values = node.meta.get("val")
-        for v in values if isinstance(values, (list, tuple)) else [values]:
-            if isinstance(v, torch.Tensor):
-                found.setdefault(_key(v), []).append(node)
+        for tensor in _tensors(node):
+            found.setdefault(_key(tensor), []).append(node)
     for node in graph.nodes:
         if node.op == "call_function" and isinstance(node.target, torch._ops.OpOverload):
             if _packet(node.target) in _MAY_RETURN_OPERAND:

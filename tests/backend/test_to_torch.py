@@ -216,3 +216,104 @@ def test_an_operator_without_a_torch_clause() -> None:
     graph = parse_graph("drt 1\ngraph f(%x: f32[2]) -> (%y) { %y = twice(%x) : f32[2] }", ops=ops)
     with pytest.raises(UsageError, match="twice: has no torch clause"):
         to_callable(graph, ops)
+
+
+def test_lists_of_lists_of_modules_are_written() -> None:
+    inner = [nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4))) for _ in "ab"]
+    module = nn.Sequential(*inner)
+    imported = import_module(module, (torch.ones(2, 4),))
+    namespace: dict[str, Any] = {}
+    exec(to_source(imported.graph), namespace)
+    written = namespace["Model"]()
+    written.load_state_dict(module.state_dict())
+    torch.testing.assert_close(written(torch.ones(2, 4)), module(torch.ones(2, 4)), rtol=0, atol=0)
+
+
+class Person(nn.Module):
+    """Layers, a list with a gap, weights that no layer of PyTorch has, tied ones, and a table that is used twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Embedding(10, 8, padding_idx=0)
+        self.body = nn.Sequential(nn.Linear(8, 16), nn.GELU(), nn.Linear(16, 8, bias=False))
+        self.norm = nn.LayerNorm(8)
+        self.scale = nn.Parameter(torch.rand(8))
+        self.head = nn.Linear(8, 10, bias=False)
+        self.head.weight = self.embed.weight
+        self.conv = nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
+
+    def forward(self, ids, mask):
+        x = self.embed(ids)
+        x = x + self.body(self.norm(x)) * self.scale
+        q, k = x[..., :4], x[..., 4:]
+        a = (q @ k.transpose(1, 2)).masked_fill(~mask, float("-inf"))
+        x = self.conv(torch.softmax(a, dim=-1))
+        return F.max_pool1d(x, 2), x.sum(dim=[1, 2]), self.head(self.embed(ids))
+
+
+def test_text_of_a_person() -> None:
+    torch.manual_seed(0)
+    args = (torch.randint(1, 10, (2, 4)), torch.ones(2, 4, 4, dtype=torch.bool))
+    imported = import_module(Person(), args)
+    assert (
+        to_source(imported.graph)
+        == """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.body = nn.ModuleList([nn.Linear(8, 16), nn.Identity(), nn.Linear(16, 8, bias=False)])
+        self.norm = nn.LayerNorm(8)
+        self.scale = nn.Parameter(torch.rand(8))
+"""
+    )
+
+
+def test_a_layer_is_written_only_where_it_does_the_same() -> None:
+    class Apart(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.both, self.used, self.held = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+            self.held.extra = nn.Parameter(torch.ones(4))
+            self.bn = nn.BatchNorm1d(4)
+
+        def forward(self, x):
+            x = F.linear(self.both(x), self.both.weight)  # a second call, of another kind
+            x = self.used(x) + self.used.weight.sum()  # a weight that is read by itself
+            return self.bn(F.linear(x, self.held.weight, self.held.bias) * self.held.extra)
+
+    module = Apart().eval()
+    text = to_source(import_module(module, (torch.ones(3, 4),)).graph)
+    assert "nn.Linear(" not in text and "nn.BatchNorm" not in text
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    again = namespace["Model"]()
+    again.load_state_dict({k: v for k, v in module.state_dict().items() if k in again.state_dict()})
+    x = torch.randn(3, 4)
+    assert torch.equal(again(x), module(x))  # in training mode too, as the program says evaluation
+
+
+@pytest.mark.parametrize("n", [5, 200])
+def test_tensors_of_the_code_are_kept(n: int) -> None:
+    table = torch.linspace(-1, 1, n)
+    table[0] = float("inf")
+    imported = import_module(lambda x: x * table, (torch.ones(n),))
+    text = to_source(imported.graph, constants=imported.state)
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    assert torch.equal(namespace["Model"]()(torch.ones(n)), table)
+    assert ("_unpack" in text) == (n == 200)
+
+
+def test_a_sequence_keeps_its_numbers() -> None:
+    module = nn.Sequential(nn.Linear(4, 3), nn.ReLU(), nn.Sequential(nn.Linear(3, 2)))
+    namespace: dict[str, Any] = {}
+    exec(to_source(import_module(module, (torch.ones(1, 4),)).graph), namespace)
+    again = namespace["Model"]()
+    again.load_state_dict(module.state_dict())
+    x = torch.randn(5, 4)
+    assert torch.equal(again(x), module(x))
