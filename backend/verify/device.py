@@ -20,6 +20,7 @@ import sys
 import time
 import types
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ from ..sandbox import Frame, Reply
 from ..to_torch import to_callable
 from . import families, reading, shrink
 from .compiling import why_no_tape
+from .draws import compare_calls, graph_is_random
 from .judge import expected_outputs, reference_evaluations
 from .loading import describe, error_text, load_source
 from .reference import Reference
@@ -278,6 +280,12 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
             report.fail("no_kernel", "no Triton kernel was launched")
         report.structure(outputs, guards, zones, changed, names, expected, f"values {family}")
         del guards, zones
+        if graph_is_random(static, ops):
+            difference = compare_calls(partial(reference, *given), partial(entry, *given), families.secret_seed())
+            if difference is not None:
+                report.fail("distribution", f"{difference.text} (values {family})")
+                return
+            continue
         try:
             truth = [o for o in oracle.run(static, inputs) if isinstance(o, torch.Tensor)]
             smallest = min((t.numel() for t in truth), default=0)
@@ -375,7 +383,14 @@ def judge_module(request: Frame, channel: sandbox.Channel) -> None:
             report.fail("no_kernel", "no Triton kernel was launched")
         try:
             if number == 0 and truth_of.is_random(args, kwargs):
-                channel.send("skipped", reason="the reference gives different results for the same inputs")
+                difference = compare_calls(
+                    partial(truth_of.call, args, kwargs), partial(model, *args, **kwargs), families.secret_seed()
+                )
+                if difference is not None:
+                    report.fail("distribution", difference.text)
+                    return
+                launches = count[0] if count else None
+                channel.send("passed", used={"compared": "draws"}, first_call_ms=first_ms, launches=launches)
                 return
             result = truth_of.run(args, kwargs)
         except UsageError:

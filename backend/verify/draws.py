@@ -31,6 +31,9 @@ PAIRED = 3
 #: Processor time after which no further draw is begun, seconds; several tiles take fewer draws, each of many elements.
 DRAWS_BUDGET_S, DRAWS_OF_TILES = 10.0, 32
 
+#: Elements of an output that are compared at full size.
+SAMPLED = 4096
+
 #: Relative difference of two numbers that count as one value of a discrete distribution, by dtype.
 TOLERANCES = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 4e-3, torch.bfloat16: 3e-2}
 
@@ -213,6 +216,40 @@ def compare_sides(
     return compare_draws(a, b, tolerance, seed, **options)
 
 
+def sampled_draws(call: Callable[[], Any], n: int, seed: int, most: int = SAMPLED) -> list[list[torch.Tensor]]:
+    """Return draws of a call, each the same few elements of every output, on the CPU: what full sizes leave in memory.
+
+    Args:
+        call: gives a tensor or a nest of them.
+        n: how many draws.
+        seed: of the choice of elements; the draws take PyTorch's generator as it stands.
+        most: elements of an output that are kept.
+    """
+    chosen: list[torch.Tensor] = []
+    rows: list[list[torch.Tensor]] = []
+    generator = torch.Generator().manual_seed(seed % 2**62)
+    for _ in range(n):
+        leaves = [t.reshape(-1) for t in tree_leaves(call()) if isinstance(t, torch.Tensor)]
+        if not chosen:
+            # Neighbours and far elements alike: what shares a mask may be either.
+            for t in leaves:
+                first = torch.arange(min(t.numel(), most // 2))
+                far = torch.randint(max(t.numel(), 1), (min(t.numel(), most // 2),), generator=generator)
+                chosen.append(torch.cat([first, far]).unique().to(t.device))
+        rows.append([t[c].cpu() for t, c in zip(leaves, chosen, strict=True)])
+    return rows
+
+
+def compare_calls(reference: Callable[[], Any], candidate: Callable[[], Any], seed: int) -> Difference | None:
+    """Return what the draws of two calls differ in at full size, a suspicion confirmed by fresh draws; None for nothing."""
+    found: Difference | None = None
+    for n, deviations in ((DRAWS, None), (MORE_DRAWS, CONFIRMED)):
+        found = compare_sides(sampled_draws(reference, n, seed), sampled_draws(candidate, n, seed), seed, deviations)
+        if found is None:
+            break
+    return found
+
+
 # -- whole modules ----------------------------------------------------------------------------------------------------
 
 
@@ -292,6 +329,8 @@ class ModuleDraws:
 
 __all__ = [
     "ModuleDraws",
+    "compare_calls",
+    "sampled_draws",
     "with_draws",
     "DrawsJudge",
     "compare_sides",

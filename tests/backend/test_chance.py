@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from drt.backend.candidate import Candidate
 from drt.backend.verify import verify_candidate
 from drt.backend.verify.chance import CONFIRMED, DRAWS, MORE_DRAWS, compare_draws
+from drt.backend.verify.draws import compare_calls
 from drt.ir import parse_graph
 
 X, W = torch.randn(40, 25, generator=torch.Generator().manual_seed(5)), torch.randn(25, 30)
@@ -63,6 +64,28 @@ def test_other_distributions_are_told_apart(name: str, wrong: Callable[[], torch
     assert compare_draws(draws(RIGHT[name]), draws(wrong)) is not None
     found = compare_draws(draws(RIGHT[name], MORE_DRAWS), draws(wrong, MORE_DRAWS), deviations=CONFIRMED)
     assert found is not None and found.kind in kind.split("|"), found
+
+
+def test_calls_at_full_size_are_compared_by_some_elements() -> None:
+    x = torch.randn(300, 200)
+    assert compare_calls(lambda: (F.dropout(x, 0.3), x), lambda: (F.dropout(x, 0.3), x), 1) is None
+    shared = compare_calls(lambda: F.dropout(x, 0.3), lambda: x * F.dropout(torch.ones(200), 0.3), 1)
+    assert shared is not None and shared.kind == "dependence"
+
+
+def test_outputs_must_not_share_their_random_numbers() -> None:
+    x = torch.ones(30, 20)
+
+    def apart() -> tuple[torch.Tensor, torch.Tensor]:
+        return F.dropout(x, 0.3), F.dropout(x, 0.3)
+
+    def together() -> tuple[torch.Tensor, torch.Tensor]:
+        y = F.dropout(x, 0.3)
+        return y, y.clone()
+
+    assert compare_calls(apart, apart, 2) is None
+    found = compare_calls(apart, together, 2)
+    assert found is not None and found.kind == "dependence"
 
 
 GRAPH = parse_graph("""drt 1
