@@ -37,7 +37,14 @@ _METHODS = frozenset(
 #: Methods that take sizes or axes one by one.
 _SPREAD = frozenset("reshape permute expand repeat view flip tile".split())
 #: Functions of ``torch`` that people call by their name in ``torch.nn.functional``.
-_FUNCTIONAL = frozenset("relu softmax log_softmax".split())
+_FUNCTIONAL = frozenset("relu softmax log_softmax group_norm layer_norm rms_norm".split())
+#: Functions of two tensors -> the operator, the binding strength of the result, and what operands need at least.
+_INFIX = {
+    "torch.matmul": ("@", _PRODUCT, (_PRODUCT, _PRODUCT + 1)),
+    "torch.bitwise_and": ("&", 4, (5, 5)),
+    "torch.bitwise_or": ("|", 4, (5, 5)),
+    "torch.bitwise_xor": ("^", 4, (5, 5)),
+}
 #: Functions whose ``dim`` counts the axes of the result, not of the first argument.
 _NEW_AXIS = frozenset({"stack", "unsqueeze"})
 
@@ -55,9 +62,13 @@ def spoken(
         type: of the first tensor that it reads.
     """
     name = fn.rpartition(".")[2]
-    if fn == "torch.matmul" and len(positional) == 2 and not keywords:
-        (a, la), (b, lb) = positional
-        return f"{a if la >= _PRODUCT else f'({a})'} @ {b if lb > _PRODUCT else f'({b})'}", _PRODUCT
+    if fn in _INFIX and len(positional) == 2 and not keywords:
+        operator, own, needed = _INFIX[fn]
+        a, b = (t if level >= least else f"({t})" for (t, level), least in zip(positional, needed))
+        return f"{a} {operator} {b}", own
+    if fn == "torch.bitwise_not" and len(positional) == 1:
+        text, level = positional[0]
+        return f"~{text if level >= ATOM else f'({text})'}", 7
     if fn in ("torch.narrow", "torch.select") and type is not None and not keywords:
         text = _subscript(name, positional, type)
         if text:

@@ -21,7 +21,7 @@ from .torch_phrases import ATOM, Inlined, Phrase
 #: Columns of a line, its indentation included.
 WIDTH = 100
 #: Characters of a value that stands inside a call, and of a call with such values.
-MAX_INLINED, MAX_CALL = 48, 80
+MAX_INLINED, MAX_CALL = 48, 72
 #: Calls inside one another.
 MAX_DEPTH = 2
 
@@ -167,9 +167,11 @@ class Pen:
         if not is_automatic(value, self.ops):
             return self._fresh(value)
         words = [w for w in _WORD.findall(text) if w in self.holds]
-        # ``x = relu(x)``: what a parameter becomes keeps its name.
-        if words and words[0] in self.reusable and self._is_free(words[0]) and len(node.results) == 1:
-            return words[0]
+        # ``x = relu(x)``: what a parameter becomes keeps its name, while it is the same kind of thing.
+        if words and words[0] in self.reusable and self._is_free(words[0]) and any(True for _ in node.uses()):
+            types = self.graph.types
+            if len(node.results) == 1 and types[self.holds[words[0]]].dtype == types[value].dtype:
+                return words[0]
         cast = _CAST.fullmatch(value)
         if cast:
             whole = re.fullmatch(r"(\w+)\.to\([^()]*\)", text)

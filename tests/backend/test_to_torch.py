@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from drt.backend.opaque import size_value
 from drt.backend.to_torch import render_node, to_callable, to_source
 from drt.frontend import import_module
@@ -266,9 +267,29 @@ from torch import nn
 class Model(nn.Module):
     def __init__(self):
         super().__init__()
+        self.scale = nn.Parameter(torch.randn(8))
         self.body = nn.ModuleList([nn.Linear(8, 16), nn.Identity(), nn.Linear(16, 8, bias=False)])
         self.norm = nn.LayerNorm(8)
-        self.scale = nn.Parameter(torch.rand(8))
+        self.head = nn.Module()
+        self.head.weight = nn.Parameter(torch.randn(10, 8) / 2.828)
+        self.conv = nn.Conv1d(4, 6, 3, stride=2, padding=1, groups=2)
+
+    def forward(self, ids, mask):
+        embedding = F.embedding(ids, self.head.weight)
+        gelu = F.gelu(self.body[0](self.norm(embedding)))
+        add = embedding + self.body[2](gelu) * self.scale
+        matmul = add[..., :4] @ add[..., 4:].transpose(1, 2)
+        conv1d = self.conv(F.softmax(matmul.masked_fill(~mask, float('-inf')), dim=-1))
+        linear = F.linear(F.embedding(ids, self.head.weight), self.head.weight)
+        return F.max_pool1d(conv1d, 2), conv1d.sum(dim=[1, 2]), linear
+
+
+def get_inputs():
+    return [torch.randint(0, 10, (2, 4)), torch.rand(2, 4, 4) < 0.5]
+
+
+def get_init_inputs():
+    return []
 """
     )
 
