@@ -22,7 +22,6 @@ MODULES = (
     "torch.special",
     "torch.linalg",
     "torch.fft",
-    "torch.fft",
     "jax.numpy",
     "jax.numpy.linalg",
     "jax.nn",
@@ -43,27 +42,27 @@ TORCH_FUNCTIONS = _words(
     """
     abs acos acosh add addbmm addcdiv addcmul addmm addmv all amax amin aminmax angle any arange arccos arcsin arctan
     argmax argmin argsort as_strided asin asinh atan atan2 atanh avg_pool1d baddbmm batch_norm bernoulli bilinear
-    bincount bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm
-    broadcast_tensors broadcast_to bucketize cat ceil celu channel_shuffle cholesky_inverse cholesky_solve chunk clamp
-    clamp_max clamp_min clone concat constant_pad_nd conv1d conv2d conv3d conv_transpose1d conv_transpose2d
-    conv_transpose3d copysign cos cosh cosine_similarity count_nonzero cross cummax cummin cumprod cumsum deg2rad diag
-    diag_embed diagonal diagonal_scatter diff div dot dropout einsum embedding empty_like eq erf erfc erfinv exp exp2
-    expand_copy expm1 eye fix flatten flip fliplr flipud floor floor_divide fmax fmin fmod frac frexp full full_like
-    gather gcd ge group_norm gru gru_cell gt hardshrink heaviside histc hstack hypot index_add index_copy index_fill
-    index_put index_reduce index_select inner instance_norm isclose isfinite isin isinf isnan kron kthvalue layer_norm
-    lcm ldexp le lerp lgamma linspace log log10 log1p log2 log_softmax logaddexp logaddexp2 logcumsumexp logdet
-    logical_and logical_not logical_or logical_xor logit logspace logsumexp lstm lstm_cell lt masked_fill
-    masked_scatter matmul max maximum mean median meshgrid min minimum mm mode moveaxis movedim msort mul multinomial
-    mv mvlgamma nan_to_num nanmean nanmedian nansum narrow native_batch_norm native_channel_shuffle native_dropout
-    native_group_norm native_layer_norm ne neg nextafter norm normal numel ones ones_like outer permute pixel_shuffle
-    pixel_unshuffle poisson polar polygamma positive pow prelu prod quantile rad2deg rand rand_like randint
-    randint_like randn randn_like randperm ravel real reciprocal relu remainder renorm repeat_interleave reshape
-    rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell roll rot90 round rrelu rsqrt rsub scalar_tensor scatter
-    scatter_add scatter_reduce searchsorted select select_scatter selu sgn sigmoid sign signbit sin sinc sinh
-    slice_copy slice_scatter softmax sort split split_with_sizes sqrt square squeeze stack std std_mean sub sum svd
-    swapaxes t take take_along_dim tan tanh tensordot threshold tile topk transpose trapezoid tril triu true_divide
-    trunc unbind unflatten unsqueeze vander var var_mean vdot view_as_complex view_as_real vstack where xlogy zeros
-    zeros_like
+    bincount bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bmm broadcast_tensors
+    broadcast_to bucketize cat cdist ceil celu channel_shuffle cholesky_inverse cholesky_solve chunk clamp clamp_max
+    clamp_min clone concat constant_pad_nd conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    copysign cos cosh cosine_similarity count_nonzero cross cummax cummin cumprod cumsum deg2rad diag diag_embed
+    diagonal diagonal_scatter diff div dot dropout einsum embedding empty_like eq erf erfc erfinv exp exp2 expand_copy
+    expm1 eye fake_quantize_per_channel_affine fake_quantize_per_tensor_affine fix flatten flip fliplr flipud floor
+    floor_divide fmax fmin fmod frac frexp full full_like gather gcd ge group_norm gru gru_cell gt hardshrink heaviside
+    histc hstack hypot index_add index_copy index_fill index_put index_reduce index_select inner instance_norm isclose
+    isfinite isin isinf isnan kron kthvalue layer_norm lcm ldexp le lerp lgamma linspace log log10 log1p log2
+    log_softmax logaddexp logaddexp2 logcumsumexp logdet logical_and logical_not logical_or logical_xor logit logspace
+    logsumexp lstm lstm_cell lt masked_fill masked_scatter matmul max maximum mean median meshgrid min minimum mm mode
+    moveaxis movedim msort mul multinomial mv mvlgamma nan_to_num nanmean nanmedian nansum narrow native_batch_norm
+    native_channel_shuffle native_dropout native_group_norm native_layer_norm ne neg nextafter norm normal numel ones
+    ones_like outer permute pixel_shuffle pixel_unshuffle poisson polar polygamma positive pow prelu prod quantile
+    rad2deg rand rand_like randint randint_like randn randn_like randperm ravel real reciprocal relu remainder renorm
+    repeat_interleave reshape rms_norm rnn_relu rnn_relu_cell rnn_tanh rnn_tanh_cell roll rot90 round rrelu rsqrt rsub
+    scalar_tensor scatter scatter_add scatter_reduce searchsorted select select_scatter selu sgn sigmoid sign signbit
+    sin sinc sinh slice_copy slice_scatter softmax sort split split_with_sizes sqrt square squeeze stack std std_mean
+    sub sum svd swapaxes t take take_along_dim tan tanh tensordot threshold tile topk transpose trapezoid tril
+    tril_indices triu triu_indices true_divide trunc unbind unflatten unsqueeze vander var var_mean vdot view_as_complex
+    view_as_real vstack where xlogy zeros zeros_like
     """
 )
 

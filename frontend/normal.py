@@ -39,7 +39,7 @@ CHECKS = _overloads(
 #: Calls that PyTorch has one fast kernel for and decomposes into one node per step of a loop.
 KEPT_WHOLE = _overloads(
     """
-    lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data as_strided
+    lstm.input lstm.data gru.input gru.data rnn_tanh.input rnn_tanh.data rnn_relu.input rnn_relu.data
     bucketize.Tensor searchsorted.Tensor
     """
 )
@@ -369,8 +369,57 @@ def _convolution_padding(b: Importer, call: AtenCall, expected: Types, used: set
     return b.call(f"aten.{packet}.{overload}", x, weight, a["bias"], each(a["stride"]), padding, dilation, a["groups"])
 
 
-def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> None:
-    raise Unsupported("as_strided depends on the layout of its operand, expected views that do not")
+def _per_channel(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """A grid for each position of an axis: the grids get the axes that they lack."""
+    a = call.arguments
+    x, axis = a["input"], a["axis"]
+    if a["zero_points"] is None:
+        return None
+    shape = tuple(n if i == _from_front(axis, x.type.rank) else 1 for i, n in enumerate(x.type.shape))
+    scale, zero = (b.build("aten.view.default", a[n], shape) for n in ("scales", "zero_points"))
+    rest = [a[n] for n in ("quant_min", "quant_max", "dtype")]
+    return b.call(call.target.replace("per_channel.default", "per_tensor.tensor"), x, scale, zero, *rest)
+
+
+def _one_sample(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    """A loss of one sample is that of a batch of one."""
+    x, target = (call.arguments[n] for n in ("self", "target"))
+    wanted = expected[0]
+    if x.type.rank > 1 or wanted is None:
+        return None
+    n = x.type.shape[0] if x.type.rank else 1
+    rows = [b.build("aten.view.default", v, (1, n)) for v in (x, target)]
+    # The one sample's loss is its mean and its sum.
+    loss = b.build(call.target, *rows, 2, name=f"{names[0]}_row" if wanted.shape else names[0])
+    return [
+        loss if loss.type.shape == wanted.shape else b.build("aten.view.default", loss, wanted.shape, name=names[0])
+    ]
+
+
+def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Value]:
+    """Positions in an operand that lies in row-major order; a program's meaning does not know any other layout."""
+    a = call.arguments
+    x, offset = a["self"], a["storage_offset"]
+    fake = b.fakes.get(x.name)
+    if fake is None or not fake.is_contiguous() or fake.storage_offset() != 0:
+        raise Unsupported("as_strided depends on the layout of its operand, expected one in row-major order")
+    made = b.builder.add(
+        "as_strided",
+        x.name,
+        size=a["size"],
+        stride=a["stride"],
+        offset=offset or 0,
+        result=names[0],
+        location=b.location,
+    )
+    return [Value(made, b.builder.types[made])]
+
+
+def _cat(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall | None:
+    """PyTorch passes over vectors without elements among tensors of other ranks."""
+    tensors = call.arguments["tensors"]
+    kept = tuple(t for t in tensors if t.type.shape != (0,))
+    return call.replace(tensors=kept) if kept and len(kept) < len(tensors) else None
 
 
 def _table() -> dict[str, Rule]:
@@ -400,7 +449,10 @@ def _table() -> dict[str, Rule]:
     put(_broadcast_tensors, "broadcast_tensors")
     put(_einsum, "einsum")
     put(_meshgrid, "meshgrid meshgrid.indexing")
-    put(_constant(0), "zeros zeros_like new_zeros empty.memory_format new_empty empty_like")
+    put(
+        _constant(0),
+        "zeros zeros_like new_zeros empty.memory_format new_empty empty_like empty_strided new_empty_strided empty_permuted",
+    )
     put(_constant(1), "ones ones_like new_ones")
     put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
     put(_arange, "arange arange.start arange.start_step")
@@ -417,7 +469,11 @@ def _table() -> dict[str, Rule]:
         max_pool3d_with_indices max_pool1d_with_indices""",
     )
     put(_convolution_padding, "conv1d.padding conv2d.padding conv3d.padding")
-    put(_as_strided, "as_strided")
+    for packet in ("quantize_per_channel", "dequantize_per_channel"):
+        rules[f"quantized_decomposed.{packet}.default"] = _per_channel
+    put(_one_sample, "multilabel_margin_loss")
+    put(_as_strided, "as_strided as_strided_copy")
+    put(_cat, "cat concat concatenate")
     return rules
 
 

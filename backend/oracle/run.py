@@ -202,7 +202,7 @@ def _run_body(
 
 def _run_torch(op: OpDef, tensors: Mapping[str, Any], inferred: Inferred) -> list[torch.Tensor]:
     """Return the results of the ``torch`` clause on the kept dtypes."""
-    names = dict(tensors)
+    names: dict[str, Any] = {**KEPT_DTYPES, **tensors}
     for a in op.attributes:
         if a.kind == "dtype" and inferred.env[a.name] is not None:
             names[a.name] = KEPT_DTYPES[inferred.env[a.name]]

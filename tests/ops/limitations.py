@@ -89,6 +89,21 @@ LIMITATIONS: tuple[Limitation, ...] = (
     Limitation("grouped_matmul", "dtypes", "[grouped_matmul_dtype]", "PyTorch's own call takes floating point alone", rare=True),
     Limitation("grouped_matmul", "values", "differs by up to", "groups whose ends do not ascend have no meaning", rare=True),
     Limitation("grouped_matmul", "flops", "FLOPs in products", "the composition multiplies with every group", rare=True),
+    *(
+        Limitation(op, "import", "imported as", "it is lowered as a composition, which stays one when it is imported", rare=True)
+        for op in (
+            "quantize_per_tensor", "dequantize_per_tensor", "quantize_affine", "dequantize_affine", "fake_quantize",
+            "fake_quantize_tensor", "fake_quantize_channels",
+        )
+    ),
+    *(
+        Limitation(op, check, f"[{op}_", "of other numbers PyTorch would compute the composition too", rare=True)
+        for op in (
+            "quantize_per_tensor", "dequantize_per_tensor", "quantize_affine", "dequantize_affine", "fake_quantize",
+            "fake_quantize_tensor", "fake_quantize_channels",
+        )
+        for check in ("accepts", "dtypes")
+    ),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),
