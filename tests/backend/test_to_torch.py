@@ -279,7 +279,8 @@ class Model(nn.Module):
         gelu = F.gelu(self.body[0](self.norm(embedding)))
         add = embedding + self.body[2](gelu) * self.scale
         matmul = add[..., :4] @ add[..., 4:].transpose(1, 2)
-        conv1d = self.conv(F.softmax(matmul.masked_fill(~mask, float('-inf')), dim=-1))
+        softmax = F.softmax(matmul.masked_fill(~mask, float('-inf')), dim=-1)
+        conv1d = self.conv(softmax)
         linear = F.linear(F.embedding(ids, self.head.weight), self.head.weight)
         return F.max_pool1d(conv1d, 2), conv1d.sum(dim=[1, 2]), linear
 
