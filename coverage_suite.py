@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import resource
 import select
 import subprocess
 import sys
@@ -26,6 +27,12 @@ from .ir import UsageError, load_ops
 ZOO = Path(__file__).resolve().parent / "benchmarks" / "zoo"
 #: Packages whose versions decide what a model exports to.
 PACKAGES = ("torch", "torchvision", "timm", "transformers", "diffusers", "torch-geometric")
+
+
+#: A process that has held more memory than this is replaced before the next model.
+MAX_BYTES = 6 << 30
+#: Seconds within which a process must be ready for its first model.
+START_S = 600.0
 
 
 @attrs.frozen
@@ -140,7 +147,6 @@ def cover_suite(
     kept = {r.spec: r for r in _read(output) if r.status != "failed"} if resume and output and output.exists() else {}
     rows: list[ModelCoverage] = []
     child: _Child | None = None
-    group = ""
     try:
         for done, entry in enumerate(entries):
             if progress:
@@ -148,11 +154,11 @@ def cover_suite(
             if entry.spec in kept:
                 rows.append(kept[entry.spec])
                 continue
-            # One process for each family: its memory is given back, its imports are paid for once.
-            if child is None or not child.alive or entry.group != group:
+            # One process for many models pays for its imports once; one that has grown is replaced by a fresh one.
+            if child is None or not child.alive or child.peak_bytes > MAX_BYTES:
                 if child is not None:
                     child.close()
-                child, group = _Child(ops), entry.group
+                child = _Child(ops)
             rows.append(child.cover(entry, check, deadline_s))
             if output is not None:
                 with draft_of(output) as draft:
@@ -174,31 +180,42 @@ class _Child:
             stderr=subprocess.DEVNULL, env={**os.environ, "HF_HUB_OFFLINE": "1"},
         )  # fmt: skip
         self.alive = True
+        self.peak_bytes = 0
+        self._line(START_S)
 
     def cover(self, entry: Entry, check: bool, deadline_s: float) -> ModelCoverage:
         request = {"spec": entry.spec, "name": entry.name, "check": check, "full": entry.has_full}
-        assert self.process.stdin is not None and self.process.stdout is not None
-        line = b""
+        assert self.process.stdin is not None
         try:
             self.process.stdin.write(json.dumps(request).encode() + b"\n")
             self.process.stdin.flush()
-            end_s = time.monotonic() + deadline_s
-            while not line.endswith(b"\n"):
-                ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end_s - time.monotonic()))
-                if not ready:
-                    self.close()
-                    return ModelCoverage(entry.name, entry.spec, "failed", f"is not done after {deadline_s:g} s")
-                part = os.read(self.process.stdout.fileno(), 1 << 16)
-                if not part:
-                    break
-                line += part
+            line = self._line(deadline_s)
         except BrokenPipeError:
             line = b""
-        if not line.endswith(b"\n"):
+        except TimeoutError:
+            self.close()
+            return ModelCoverage(entry.name, entry.spec, "failed", f"is not done after {deadline_s:g} s")
+        if not line:
             self.close()
             code = self.process.returncode
             return ModelCoverage(entry.name, entry.spec, "failed", f"its process ended with exit code {code}")
-        return row_of(json.loads(line))
+        answer = json.loads(line)
+        self.peak_bytes = answer["peak_bytes"]
+        return row_of(answer["row"])
+
+    def _line(self, limit_s: float) -> bytes:
+        """Return the next line that the process writes, b"" where it has ended; raises TimeoutError."""
+        assert self.process.stdout is not None
+        line, end_s = b"", time.monotonic() + limit_s
+        while not line.endswith(b"\n"):
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0.0, end_s - time.monotonic()))
+            if not ready:
+                raise TimeoutError
+            part = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not part:
+                return b""
+            line += part
+        return line
 
     def close(self) -> None:
         """End the process."""
@@ -237,11 +254,12 @@ def _serve(files: Sequence[str]) -> None:
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # libraries print
     ops = load_ops(*files) if files else None
+    print("ready", file=answers, flush=True)
     for line in sys.stdin:
         request = json.loads(line)
         row = cover_model(request["spec"], name=request["name"], ops=ops, check=request["check"], full=request["full"])
-        answers.write(json.dumps(attrs.asdict(row)) + "\n")
-        answers.flush()
+        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        print(json.dumps({"row": attrs.asdict(row), "peak_bytes": peak_bytes}), file=answers, flush=True)
 
 
 if __name__ == "__main__":
