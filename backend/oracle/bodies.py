@@ -321,7 +321,7 @@ class Body:
 
     def fold_ranges(self, combiner: str, ranges: list[tuple[str, Any]], body: Expr) -> torch.Tensor:
         """Return the fold over ``ranges``: as axes of the iteration space while it stays small, else range by range."""
-        sizes = [int(r.max()) if isinstance(r, torch.Tensor) else r for _, r in ranges]
+        sizes = [(int(r.max()) if r.numel() else 0) if isinstance(r, torch.Tensor) else r for _, r in ranges]
         if self.elements * math.prod(sizes) > FOLD_ELEMENTS and combiner not in ("argmax", "argmin"):
             (name, extent), *rest = ranges
             if sizes[0] > 1 and not isinstance(extent, torch.Tensor):

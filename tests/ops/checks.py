@@ -109,6 +109,12 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
     deviation = rng.choice((1.5, 1.5, 5.0))
     ranges = _ranges(instance)
 
+    def ordered(v: torch.Tensor, name: str) -> torch.Tensor:
+        key = (instance.op.name, name)
+        if key not in ASCENDING or not v.numel():
+            return v
+        return (v - v.min() if ASCENDING[key] else v).sort().values
+
     def make(t: Any, place: int, name: str) -> Any:
         if isinstance(t, tuple):
             return tuple(make(x, place, name) for x in t)
@@ -124,7 +130,7 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
                 v, positive_here = lo + (hi - lo) * u, False
             else:
                 v, positive_here = (v * deviation).clamp(lo, hi), positive
-            return (u if positive_here else v).to(TORCH_DTYPES[t.dtype])
+            return ordered(u if positive_here else v, name).to(TORCH_DTYPES[t.dtype])
         low, high = (1, 6) if place else (-6 if t.dtype != "u8" and not positive else 1, 7)
         if name in ranges:
             low = int(lo) if math.isfinite(lo) else low
@@ -132,10 +138,7 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
         if instance.op.name in DISTINCT:
             order = torch.randperm(t.numel, generator=generator) - (0 if t.dtype == "u8" else t.numel // 2)
             return order.reshape(t.shape).to(TORCH_DTYPES[t.dtype])
-        drawn = torch.randint(low, high, t.shape, generator=generator)
-        if (instance.op.name, name) in ASCENDING:
-            drawn = (drawn - drawn.min() if t.numel else drawn).sort().values
-        return drawn.to(TORCH_DTYPES[t.dtype])
+        return ordered(torch.randint(low, high, t.shape, generator=generator), name).to(TORCH_DTYPES[t.dtype])
 
     operands = zip(instance.types, instance.op.operands)
     return tuple(make(t, k, p.name) for k, (t, p) in enumerate(operands))

@@ -30,8 +30,11 @@ DISTINCT: frozenset[str] = frozenset({"topk", "kthvalue", "median_dim", "nanmedi
 #: Operators that PyTorch refuses for some elements of operands that the definition allows: such draws are passed over.
 PARTIAL: frozenset[str] = frozenset({"masked_scatter"})
 
-#: Operands that PyTorch takes only in ascending order from 0, by operator.
-ASCENDING: frozenset[tuple[str, str]] = frozenset({("embedding_bag", "offsets")})
+#: Operands that have a meaning only in ascending order, by operator; those with True begin at 0.
+ASCENDING: dict[tuple[str, str], bool] = {
+    ("embedding_bag", "offsets"): True,
+    ("searchsorted", "sequence"): False, ("searchsorted", "sorter"): False, ("bucketize", "boundaries"): False,
+}  # fmt: skip
 
 _KERNELS = "of integers, some of PyTorch's kernels take a convolution and others refuse it"
 _FUSED = "PyTorch has no call for it; the importer leaves its parts to fusion"

@@ -47,6 +47,46 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("linalg.lstsq*", "refused", "aten.linalg_lstsq", "the rank of the matrix decides the shape of a result"),
     Expected("matrix_exp", "opaque", "x is bf16", "PyTorch has no kernel for bfloat16 on other devices"),
     Expected("svd_lowrank", "differs", "not close", "an approximation from random vectors, of a low rank"),
+    *(
+        Expected(op, "refused", "depends on tensor contents", "how many elements there are depends on their values")
+        for op in (
+            "masked_select",
+            "unique",
+            "unique_consecutive",
+            "nonzero",
+            "argwhere",
+            "bincount",
+            "repeat_interleave",
+            "combinations",
+        )
+    ),
+    Expected(
+        "nn.functional.one_hot",
+        "refused",
+        "depends on tensor contents",
+        "without a number of classes, the largest index decides",
+    ),
+    *(
+        Expected(op, "refused", "DataDependentOutputException", "PyTorch compares weights in Python")
+        for op in ("cov", "corrcoef")
+    ),
+    Expected(
+        "nn.functional.ctc_loss",
+        "refused",
+        "DynamicOutputShapeException",
+        "the shape of an internal result depends on values",
+    ),
+    Expected("histogramdd", "refused", "gives list", "a list of as many tensors as there are axes"),
+    Expected("hash_tensor", "refused", "uint64", "the IR has no unsigned 64-bit integers"),
+    Expected("to_sparse", "refused", "sparse", "the IR has dense tensors alone"),
+    *(Expected(op, "opaque", op, "rare") for op in ("histogram", "nonzero_static")),
+    Expected("_segment_reduce.*", "opaque", "aten.segment_reduce", "rare; scatter_reduce says the same"),
+    Expected("nn.functional.pdist", "opaque", "aten.pdist", "rare; cdist says the same"),
+    *(
+        Expected(f"masked.{op}", "refused", "[amax_c2]", "a maximum of no elements, where PyTorch gives no elements")
+        for op in ("softmax", "log_softmax", "softmin")
+    ),
+    Expected("linspace*", "opaque", "[linspace_c1]", "PyTorch rounds steps of integers its own way"),
     Expected("gather", "opaque", "index is u8", "indices without elements, which PyTorch takes in any dtype"),
     *(Expected(op, "differs", "the meaning differs", _TIES) for op in ("kthvalue", "topk", "mode", "sort", "argsort")),
 )
