@@ -102,7 +102,7 @@ def test_calls_only_known_functions(op: OpDef) -> None:
         case Index(_, _, e):
             body, known = [e], {*INTRINSICS, *BODY_FUNCTIONS, *FUNCTIONS}
         case Expand(statements):
-            body, known = [e for _, e in statements], {*OPS, *FUNCTIONS, "present"}
+            body, known = [e for _, e in statements], {*OPS, *FUNCTIONS, "present", "item"}
         case _:
             body, known = [], set()
     for e in sizes:
