@@ -1,4 +1,4 @@
-"""Views that are another spelling of a more basic one: they are read as that one, so that a program has one form."""
+"""Calls that are another spelling of a more basic one: they are read as that one, so that a program has one form."""
 
 from __future__ import annotations
 
@@ -33,7 +33,18 @@ def _narrow(b: Importer, a: Any, wanted: TensorType | None) -> AtenCall | None:
     return b.call("aten.slice.Tensor", x, a["dim"] % x.type.rank, start, start + length)
 
 
+def _cat(b: Importer, a: Any, wanted: TensorType | None) -> AtenCall | None:
+    """Without the tensors of shape [0], which PyTorch takes beside tensors of any rank (a cache that is still empty)."""
+    tensors = a["tensors"]
+    if wanted is None or wanted.rank == 1 or all(x.type.shape != (0,) for x in tensors):
+        return None
+    # They still take part in the choice of a dtype.
+    kept = tuple(b.cast(x, wanted.dtype) for x in tensors if x.type.shape != (0,))
+    return b.call("aten.cat.default", kept, a["dim"]) if len(kept) > 1 else b.call("aten.alias.default", *kept)
+
+
 _RULES: dict[str, Callable[[Importer, Any, TensorType | None], AtenCall | None]] = {
+    "aten.cat.default": _cat,
     "aten.flatten.using_ints": _flatten,
     "aten.narrow.default": _narrow,
 }
