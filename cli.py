@@ -87,6 +87,7 @@ def _root(
         "drt compile examples/gemm_gelu_softmax.py -o build/demo.py",
         "drt compile mypackage.models:make_block --precision tf32 --budget 300",
         "drt compile model.py --ops my_ops.drt --report report.json --strict",
+        "drt compile model.py --dynamic x:0=B:1..64",
         CODES,
     )
 )
@@ -110,6 +111,14 @@ def compile(
     budget: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Time that the search may take.")] = 60.0,
     variants: Annotated[int, typer.Option(metavar="N", min=1, help="Kernels to try for one fragment, at most.")] = 4,
     device: DeviceOption = Device.auto,
+    dynamic: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--dynamic",
+            metavar="ARGUMENT:AXIS=NAME[:LOWEST..HIGHEST]",
+            help="A size that may change from call to call; repeatable.",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any operator was left to PyTorch.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report there, with every verdict and time.")
@@ -133,8 +142,9 @@ def compile(
         require_writable(report)
 
     options = CompileOptions(
-        ops=tuple(ops or ()), precision=precision.value, budget_s=budget, variants=variants, device=device.value
-    )
+        ops=tuple(ops or ()), precision=precision.value, budget_s=budget, variants=variants, device=device.value,
+        dynamic=tuple(dynamic or ()),
+    )  # fmt: skip
     with cli_view.progress(quiet) as progress:
         result = compile_model(model, output=target, options=options, progress=progress)
     if report is not None:

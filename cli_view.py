@@ -120,6 +120,8 @@ def show_report(report: CompileReport) -> None:
     console.print(f"\ndevice: {report.device}; {flags}", highlight=False, markup=False)
     if any(row.time_us is not None and row.time_kind == "predicted" for row in report.rows):
         console.print("* predicted by the roofline model, not measured", highlight=False, markup=False)
+    if report.serves:
+        console.print(f"sizes: {report.serves}", highlight=False, markup=False)
     if report.whole_us:
         times = ", ".join(f"{who} {format_time(value)}" for who, value in report.whole_us.items())
         console.print(f"whole model: {times}", highlight=False, markup=False)

@@ -15,9 +15,10 @@ import torch
 from .backend.assemble import Step, assemble
 from .backend.candidate import H100, Target
 from .files import finished_file, require_writable
-from .frontend import Imported, LoadedModel, import_module, on_meta
+from .frontend import Imported, LoadedModel, import_module, on_meta, parse_dynamic
 from .host import host_of, in_process_host
 from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
+from .ir.binding import read_sizes
 from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
 from .search import A_VIEW, ONCE, Chooser, Chosen, load_model_new, partition
 from .ways import load
@@ -144,7 +145,8 @@ def build(
     ops = load_ops(*options.ops)
     require_weights(module)
     progress("export", 0, 1)
-    imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None)
+    dynamic = parse_dynamic(options.dynamic)
+    imported = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None, dynamic=dynamic)
     if not imported.graph.live_out:
         raise UsageError("gives no tensors and updates none, expected at least one", subject=imported.graph.name)
     progress("export", 1, 1, f"{len(imported.graph.nodes)} operators")
@@ -154,7 +156,8 @@ def build(
     target = target_of(device)
     # Export takes what it takes: the budget is the search's alone.
     deadline_s = time.monotonic() + options.budget_s
-    chooser = Chooser(ops, target, options.precision, options.variants, device, deadline_s)
+    sizes = example_sizes(imported, args, kwargs)
+    chooser = Chooser(ops, target, options.precision, options.variants, device, deadline_s, sizes=sizes)
     progress("cut", 0, 1)
     parts = partition(graph, ops, chooser.plan, target)
     progress("cut", 1, 1, f"{len(parts)} fragments")
@@ -168,6 +171,22 @@ def build(
         chosen += chooser.choose(part)
     progress("kernels", len(work), max(len(work), 1))
     return Compiled(imported, graph, tuple(chosen), target, ops, device)
+
+
+def example_sizes(imported: Imported, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, int]:
+    """Return the values of the program's symbols in the example call."""
+    if not imported.graph.symbols:
+        return {}
+    tensors = imported.bind(*args, **kwargs)
+    return read_sizes(
+        imported.graph, {i.name: tuple(t.shape) for i, t in zip(imported.graph.inputs, tensors, strict=True)}
+    )
+
+
+def served_sizes(graph: Graph) -> str:
+    """Return the sizes that a program takes, as its header says them; empty where they are all fixed."""
+    ranges = ", ".join(f"{s.name} in {s.lo}..{s.hi}" for s in graph.symbols)
+    return f"{ranges} where {', '.join(map(str, graph.guards))}" if graph.guards else ranges
 
 
 def require_weights(module: Any) -> None:
@@ -217,7 +236,8 @@ def compile_model(
         compiled = build(module, args, kwargs, options, progress, exact_only)
         host = host_of(loaded, compiled.imported, compiled.graph)
         rows = compiled.rows
-        text = assemble(compiled.graph, compiled.steps, host, compiled.ops, _title(loaded), _notes(rows, options))
+        notes = _notes(rows, options, compiled.graph)
+        text = assemble(compiled.graph, compiled.steps, host, compiled.ops, _title(loaded), notes)
         progress("whole", 0, 1)
         with finished_file(path, text) as draft:
             whole, whole_us = verify_whole(compiled, loaded, draft, args, kwargs, options)
@@ -233,6 +253,7 @@ def compile_model(
         whole=whole,
         whole_us=whole_us,
         elapsed_s=time.monotonic() - start_s,
+        serves=served_sizes(compiled.graph),
     )
 
 
@@ -246,6 +267,7 @@ def compile(
     budget_s: float = 60.0,
     variants: int = 4,
     device: str = "auto",
+    dynamic: Sequence[str] = (),
     progress: Progress = _silent,
 ) -> torch.nn.Module:
     """Compile a module in this process.
@@ -259,6 +281,7 @@ def compile(
         budget_s: time that the search may take, seconds.
         variants: kernels tried for one fragment, at most.
         device: where kernels are verified and timed: ``auto``, ``cpu`` or ``cuda``.
+        dynamic: sizes that may change from call to call: ``x:0=B``, ``x:0=B:1..64``.
         progress: told where the work stands.
 
     Returns:
@@ -268,7 +291,7 @@ def compile(
     Raises:
         UsageError: the model cannot be exported.
     """
-    options = CompileOptions(tuple(Path(p) for p in ops), precision, budget_s, variants, device)
+    options = CompileOptions(tuple(Path(p) for p in ops), precision, budget_s, variants, device, tuple(dynamic))
     return to_module(build(module, example_inputs, example_kwargs or {}, options, progress), module, options)
 
 
@@ -282,7 +305,9 @@ def to_module(compiled: Compiled, module: Any, options: CompileOptions) -> torch
     """
     host = in_process_host(module, compiled.imported, compiled.graph)
     title = f"{type(module).__name__}, compiled by DRT."
-    text = assemble(compiled.graph, compiled.steps, host, compiled.ops, title, _notes(compiled.rows, options))
+    text = assemble(
+        compiled.graph, compiled.steps, host, compiled.ops, title, _notes(compiled.rows, options, compiled.graph)
+    )
     result = _load(text)
     _share_state(result, module)
     result.__dict__["original"] = module
@@ -322,8 +347,11 @@ def _title(loaded: LoadedModel) -> str:
     return f"{Path(loaded.spec).name if loaded.source_path else loaded.spec}, compiled by DRT."
 
 
-def _notes(rows: Sequence[FragmentRow], options: CompileOptions) -> list[str]:
-    notes = [f"Float32 products: {options.precision}.", "", "Fragments, in running order:"]
+def _notes(rows: Sequence[FragmentRow], options: CompileOptions, graph: Graph) -> list[str]:
+    notes = [f"Float32 products: {options.precision}."]
+    if graph.symbols:
+        notes.append(f"Sizes: {served_sizes(graph)}.")
+    notes += ["", "Fragments, in running order:"]
     for row in rows:
         what = f"{row.writer}, {row.variant}" if row.variant else row.writer
         notes.append(f"  {row.operators}: {what}{f' ({row.reason})' if row.reason else ''}")

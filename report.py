@@ -49,6 +49,7 @@ class CompileOptions:
         budget_s: time that the search may take, seconds.
         variants: kernels that are tried for one fragment, at most.
         device: where kernels are verified and timed: ``auto``, ``cpu`` or ``cuda``.
+        dynamic: sizes of inputs that stay symbols, ``x:0=B`` or ``x:0=B:1..64``.
     """
 
     ops: tuple[Path, ...] = ()
@@ -56,6 +57,7 @@ class CompileOptions:
     budget_s: float = 60.0
     variants: int = 4
     device: str = "auto"
+    dynamic: tuple[str, ...] = ()
 
 
 @attrs.frozen
@@ -103,6 +105,7 @@ class CompileReport:
         whole: the verdict on the written file against the original model.
         whole_us: times of one call of the model, microseconds, by who runs it (``drt``, ``eager``, ``compiled``); may be empty.
         elapsed_s: how long the compile took, seconds.
+        serves: the sizes that the written file serves (``B in 1..64 where B % 8 == 0``); empty for those of the example.
     """
 
     spec: str
@@ -113,6 +116,7 @@ class CompileReport:
     whole: VerdictLike
     whole_us: Mapping[str, float] = attrs.field(factory=dict)
     elapsed_s: float = 0.0
+    serves: str = ""
 
     @property
     def leftovers(self) -> tuple[FragmentRow, ...]:
@@ -130,5 +134,6 @@ class CompileReport:
             "whole": json.loads(self.whole.to_json()),
             "whole_us": dict(self.whole_us),
             "elapsed_s": self.elapsed_s,
+            "serves": self.serves,
         }
         return json.dumps(values, indent=2) + "\n"

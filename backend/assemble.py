@@ -13,9 +13,10 @@ from typing import Any
 
 import attrs
 
-from ..ir import Graph, Input, OpSet, TensorType
+from ..ir import Graph, Input, OpSet, Size, TensorType
 from .candidate import Candidate
-from .opaque import TORCH_DTYPES, draws
+from .opaque import TORCH_DTYPES, draws, size_text
+from .symbols import conditions, shape_text, symbol_sources
 from .tensors import UNPACK
 from .torch_calls import render_node
 
@@ -34,6 +35,7 @@ def _versions(*tensors):
     """What changes when one of the tensors is written to or replaced."""
     return tuple((id(t), t.data_ptr(), 0 if t.is_inference() else t._version) for t in tensors)
 '''
+
 
 @attrs.frozen
 class Step:
@@ -80,6 +82,16 @@ class _Names:
     def __init__(self, reserved: frozenset[str]) -> None:
         self.taken = set(reserved)
         self.names: dict[str, str] = {}
+        self.symbols: dict[str, str] = {}
+
+    def add_symbols(self, graph: Graph) -> None:
+        """Give the symbols of a graph names that no value has."""
+        for s in graph.symbols:
+            name = s.name
+            while name in self.taken or keyword.iskeyword(name):
+                name += "_size"
+            self.taken.add(name)
+            self.symbols[s.name] = name
 
     def __getitem__(self, value: str) -> str:
         if value not in self.names:
@@ -104,6 +116,7 @@ def assemble(graph: Graph, steps: Sequence[Step], host: Host, ops: OpSet, title:
     """
     entries = {s.candidate.entry for s in steps if s.candidate}
     names = _Names(_TAKEN | entries | _identifiers(host.parameters) | _module_names(host.source))
+    names.add_symbols(graph)
     for value, text in host.arguments.items():
         if text.isidentifier():  # a parameter of forward keeps its own name
             names.names[value] = text
@@ -191,8 +204,11 @@ def _split_packed(graph: Graph, steps: Sequence[Step], ops: OpSet) -> tuple[list
     running: list[Step] = []
     for step in steps:
         reads = [i.name for i in step.fragment.inputs]
-        if step.candidate is None and reads and all(r in fixed for r in reads) and not any(
-            draws(n, ops) for n in step.fragment.nodes
+        if (
+            step.candidate is None
+            and reads
+            and all(r in fixed for r in reads)
+            and not any(draws(n, ops) for n in step.fragment.nodes)
         ):
             packed.append(step)
             fixed |= {o for o in step.fragment.outputs if isinstance(o, str)}
@@ -299,7 +315,7 @@ def _step(step: Step, graph: Graph, names: _Names, ops: OpSet) -> list[str]:
             # A tensor that is made from nothing is made where the arguments are.
             made = not any(True for _ in node.uses()) and graph.inputs and graph.inputs[0].kind == "input"
             device = f"{names[graph.inputs[0].name]}.device" if made else ""
-            lines += render_node(node, step.fragment.types, ops, _Mapping(names), device=device)
+            lines += render_node(node, step.fragment.types, ops, _Mapping(names), device=device, symbols=names.symbols)
         return lines
     left = ", ".join(names[o] for o in step.fragment.outputs if isinstance(o, str))
     right = ", ".join(names[i.name] for i in step.fragment.inputs)
@@ -333,7 +349,8 @@ def _guards(graph: Graph, host: Host, names: _Names) -> list[str]:
         name = names[i.name] if i.name in host.arguments else host.state.get(i.name)
         if name is None:
             continue
-        tests.append(f"{name}.shape == {_shape_text(i)} and {name}.dtype == {TORCH_DTYPES[i.type.dtype]}")
+        shape = f"{name}.dim() == {i.type.rank}" if _is_symbolic(i) else f"{name}.shape == {_shape_text(i)}"
+        tests.append(f"{shape} and {name}.dtype == {TORCH_DTYPES[i.type.dtype]}")
         tensors.append(name)
     given = [names[i.name] for i in graph.inputs if i.name in host.arguments]
     for text, value in host.guards.items():
@@ -341,10 +358,32 @@ def _guards(graph: Graph, host: Host, names: _Names) -> list[str]:
     if host.training is not None:
         tests.append(f"self.training is {host.training}")
     tests.append(f"_runs_kernels({', '.join(tensors)})" if tensors else "triton.knobs.runtime.interpret")
+    return [*_unless(tests, host, given), *_size_guards(graph, host, names, given)]
+
+
+def _size_guards(graph: Graph, host: Host, names: _Names, given: Sequence[str]) -> list[str]:
+    """Lines that read the symbols of a program off its arguments, and send sizes that it does not take to the original."""
+    texts = {i.name: names[i.name] for i in graph.inputs if _is_symbolic(i)}
+    if not texts:
+        return []
+    lines = []
+    for s, text in symbol_sources(graph, texts).items():
+        lines.append(f"{names.symbols[s]} = {size_text(text, names.symbols)}")
+    tests = [
+        f"{texts[i.name]}.shape == {shape_text(i.type.shape, names.symbols)}" for i in graph.inputs if i.name in texts
+    ]
+    tests += [test if " or " not in test else f"({test})" for test, _ in conditions(graph, texts, names.symbols)]
+    return [*lines, *_unless(list(dict.fromkeys(tests)), host, given)]
+
+
+def _unless(tests: Sequence[str], host: Host, given: Sequence[str]) -> list[str]:
     lines = ["if not ("]
     lines += [f"    {'and ' if k else ''}{t}" for k, t in enumerate(tests)]
-    lines += ["):", *(f"    {line}" for line in _fallback(host, given))]
-    return lines
+    return [*lines, "):", *(f"    {line}" for line in _fallback(host, given))]
+
+
+def _is_symbolic(i: Input) -> bool:
+    return any(isinstance(n, Size) for n in i.type.shape)
 
 
 def _fallback(host: Host, given: Sequence[str]) -> list[str]:
@@ -372,7 +411,7 @@ def _pack_method(
 ) -> list[str]:
     sources = list(dict.fromkeys(i.name for s in packed for i in s.fragment.inputs if i.name in host.state))
     local = _Names(frozenset(names.taken))
-    local.names = dict(names.names)
+    local.names, local.symbols = dict(names.names), names.symbols
     out = [
         "def _packed(self, device):",
         '    """Return what depends on parameters and constants alone, computed again when one of them changes."""',

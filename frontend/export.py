@@ -7,6 +7,7 @@ import inspect
 import io
 import logging
 import os
+import re
 import traceback
 import types
 import warnings
@@ -25,6 +26,7 @@ from torch.export.graph_signature import (
 
 from ..ir import (
     Graph,
+    InternalError,
     OpSet,
     Size,
     SizeLike,
@@ -37,7 +39,7 @@ from ..ir import (
 )
 from ..ir.build import GraphBuilder, clean_name
 from ..ir.graph import Update
-from ..ir.guards import Guard, tightened
+from ..ir.guards import Facts, Guard, tightened
 from ..ir.size import substitute, symbol
 from .calling import ArgumentLeaf, Baked, ComplexPair, Extent, InSpec, OutSpec, ResultLeaf, argument_paths
 from .functional import make_functional
@@ -156,30 +158,53 @@ def import_module(
 def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
     try:
         with torch.no_grad(), quiet(), visible_updates(module):
-            try:
-                program = torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
-            except Exception as error:
-                if not str(error).startswith(("Constraints violated", "Specializations unexpectedly required")):
-                    raise
-                # What PyTorch found to hold of the example's sizes alone stands in the program, and becomes guards.
-                program = torch.export.export(
-                    module, args, kwargs, dynamic_shapes=_loosened(shapes), strict=False,
-                    prefer_deferred_runtime_asserts_over_guards=True,
-                )  # fmt: skip
-            return make_functional(program)
+            return make_functional(_exported_for_sizes(module, args, kwargs, shapes))
     except Exception as error:
         raise UsageError(
             f"torch.export fails: {cause(error)}", place=_user_line(error, module), subject=title
         ) from error
 
 
-def _loosened(shapes: Any) -> Any:
-    """Return a specification of dynamic sizes in which PyTorch may find that fewer sizes work than the user named."""
+#: How PyTorch says that a program takes fewer sizes than were named, and of which names.
+_FEWER = re.compile(r"(?:Constraints violated|Specializations unexpectedly required) \(([^)]*)\)!")
+
+
+def _exported_for_sizes(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any) -> Any:
+    """Export a program for all sizes that were named, or for those of them that it takes.
+
+    What PyTorch finds to hold of the example's sizes alone then stands in the program as assertions, which become guards.
+    """
+    try:
+        return torch.export.export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+    except Exception as error:
+        found = _FEWER.match(str(error))
+        if found is None:
+            raise
+        names = {n.strip() for n in found[1].split(",")}
+    attempts: list[set[str] | None] = [names, None]
+    for loose in attempts:
+        try:
+            return torch.export.export(
+                module, args, kwargs, dynamic_shapes=_loosened(shapes, loose), strict=False,
+                prefer_deferred_runtime_asserts_over_guards=True,
+            )  # fmt: skip
+        except Exception as error:
+            if loose is None or _FEWER.match(str(error)) is None:
+                raise
+    raise InternalError("the last attempt returns or raises")
+
+
+def _loosened(shapes: Any, names: set[str] | None) -> Any:
+    """Return dynamic sizes of which PyTorch may find that fewer work: those of these names, or all."""
     if isinstance(shapes, torch.export.Dim):
-        return torch.export.Dim.AUTO(min=shapes.min, max=shapes.max)
+        return (
+            torch.export.Dim.AUTO(min=shapes.min, max=shapes.max)
+            if names is None or shapes.__name__ in names
+            else shapes
+        )
     if isinstance(shapes, Mapping):
-        return {k: _loosened(v) for k, v in shapes.items()}
-    return type(shapes)(map(_loosened, shapes)) if isinstance(shapes, (list, tuple)) else shapes
+        return {k: _loosened(v, names) for k, v in shapes.items()}
+    return type(shapes)(_loosened(v, names) for v in shapes) if isinstance(shapes, (list, tuple)) else shapes
 
 
 def _user_line(error: BaseException, module: torch.nn.Module) -> str:
@@ -413,8 +438,12 @@ def _symbols(
             ranges[s] = values[0], values[-1]
     narrower = SymbolTable(ranges, names)
     sizes: dict[str, SizeLike] = {s.name: symbol(s.name, s.lo, s.hi) for s in narrower.symbols()}
-    said = [g.substitute(sizes) for g in guards]
-    return narrower, tuple(g for g in said if isinstance(g, Guard))
+    said = [g for g in (g.substitute(sizes) for g in guards) if isinstance(g, Guard)]
+    kept = [g for g in said if len(g.symbols()) == 1]
+    for g in sorted((g for g in said if len(g.symbols()) != 1), key=lambda g: len(str(g))):
+        if not Facts(kept).implies(g):
+            kept.append(g)
+    return narrower, tuple(kept)
 
 
 def _label_and_range(dim: Any) -> tuple[str, tuple[int, int]]:

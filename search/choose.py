@@ -24,7 +24,9 @@ from ..backend.triton_gen import TemplateTranslator, plan
 from ..backend.user_kernels import UserKernels, plan_user_kernel
 from ..backend.verify import Verdict, verify_candidate
 from ..ir import DrtError, Graph, OpSet, Unsupported
+from ..ir.binding import at_sizes
 from .fuse import A_VIEW, ONCE, Part, PlanLike, fragment_key, split_anchor
+from .symbols import with_own_symbols
 
 
 @attrs.frozen
@@ -82,6 +84,7 @@ class Chooser:
         deadline_s: ``time.monotonic()`` after which nothing new is begun.
         translator: who writes the kernels; None means the template generator.
         time_compiled: whether fragments are also timed under ``torch.compile``.
+        sizes: of the program's symbols in the example call, at which kernels are timed.
     """
 
     def __init__(
@@ -94,18 +97,20 @@ class Chooser:
         deadline_s: float,
         translator: Translator | None = None,
         time_compiled: bool = True,
+        sizes: Mapping[str, int] | None = None,
     ) -> None:
         self.ops, self.target, self.precision = ops, target, precision
         self.variants, self.device, self.deadline_s = variants, device, deadline_s
         self.translator = translator or TemplateTranslator(target=target, precision=precision, ops=ops)
         self.user_kernels = UserKernels(ops, target)
         self.time_compiled = time_compiled
+        self.sizes = dict(sizes or {})
         self._answers: dict[str, _Answer] = {}
 
     def plan(self, fragment: Graph) -> PlanLike:
         """Return the plan of a user's kernel for the fragment, or else the generator's; raises Unsupported."""
         with _no_crash():
-            return plan_user_kernel(fragment, self.ops) or plan(fragment, self.ops)
+            return plan_user_kernel(fragment, self.ops) or plan(with_own_symbols(fragment), self.ops)
 
     def choose(self, part: Part) -> list[Chosen]:
         """Return what runs ``part``: itself as one step, or the steps that it was cut into."""
@@ -141,7 +146,7 @@ class Chooser:
         reason = "the generator proposed nothing"
         try:
             with _no_crash():
-                candidates += self.translator.propose(fragment, self.variants)
+                candidates += self.translator.propose(with_own_symbols(fragment), self.variants)
         except Unsupported as error:
             reason = error.message
         if not candidates:
@@ -178,9 +183,24 @@ class Chooser:
         return _Answer(None, refused, attrs.evolve(times, drt_us=times.eager_us), reason)
 
     def _verdict(self, fragment: Graph, candidate: Candidate) -> Verdict:
-        return verify_candidate(fragment, candidate, ops=self.ops, precision=self.precision, device=self.device)
+        named = with_own_symbols(fragment)
+        if named.is_static or self.device == "cpu":
+            return verify_candidate(named, candidate, ops=self.ops, precision=self.precision, device=self.device)
+        # All sizes of a range are judged by small ones, and those of the example call on the device.
+        verdict = verify_candidate(named, candidate, ops=self.ops, precision=self.precision, device="cpu")
+        if not verdict.passed:
+            return verdict
+        concrete = self._concrete(fragment)
+        return verify_candidate(concrete, candidate, ops=self.ops, precision=self.precision, device=self.device)
+
+    def _concrete(self, fragment: Graph) -> Graph:
+        """Return the fragment at the sizes of the example call."""
+        if fragment.is_static:
+            return fragment
+        return at_sizes(fragment, {s.name: self.sizes[s.name] for s in fragment.symbols}, self.ops)
 
     def _predicted(self, fragment: Graph, candidate: Candidate | None) -> Times:
+        fragment = self._concrete(fragment)
         drt_us = candidate.predicted_us if candidate else None
         if candidate is not None and drt_us is None:
             drt_us = predict_us(fragment, self.target, self.precision, ops=self.ops)
@@ -199,6 +219,7 @@ class Chooser:
         return Times("measured", eager_us, eager_us, _us(timings, "compiled"))
 
     def _time(self, fragment: Graph, functions: dict[str, Callable[..., Any]]) -> dict[str, Timing]:
+        fragment = self._concrete(fragment)
         eager = to_callable(fragment, self.ops)
         everything = {**functions, "eager": eager}
         if self.time_compiled and time.monotonic() < self.deadline_s:

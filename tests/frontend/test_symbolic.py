@@ -50,7 +50,7 @@ Row = tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any], tuple[Any, ...]
 r = torch.randn
 ROWS: dict[str, Row] = {
     "split": (split_rows, (r(16, 4), r(20)), {"x": {0: "B"}, "y": {0: ("T", 1, 500)}}, (r(40, 4), r(41)),
-              "<B in 16..65536, T in 2..500 where B % 8 == 0, B <= T>"),
+              "<B in 16..496, T in 1..500 where B % 8 == 0, B <= T>"),
     "branch": (branch, (r(9, 4),), {"x": {0: ("B", 1, 1000)}}, (r(12, 4),), "<B in 6..999 where B % 3 == 0>"),
     "equal": (lambda x, y: x + y, (r(9, 4), r(9, 4)), {"x": {0: "B"}, "y": {0: "T"}}, (r(5, 4), r(5, 4)), "<B in 2..65536>"),
     "chunk": (lambda x: x.chunk(2, 1)[0] * 2, (r(3, 9),), {"x": {1: "B"}}, (r(3, 14),), "<B in 4..65536>"),
