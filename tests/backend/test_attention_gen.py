@@ -146,7 +146,7 @@ def test_a_product_behind_an_attention_is_refused() -> None:
         plan(_graph(statements, _HALF + ", %w: bf16[99, 16]", "%z"), builtin_ops())
 
 
-def _main(group: str, wanted: str = "", limit: str = "3") -> int:
+def _main(group: str, wanted: str = "", limit: str = "2") -> int:
     return check_cases(CASES[group], int(limit), wanted)
 
 

@@ -15,25 +15,6 @@ def _run(source: str, timeout_s: float = 5.0, memory_mb: int = 16384) -> Reply:
     return interpreter_sandbox().run(Frame(header, {"0.0": x, "0.1": b}), timeout_s, memory_mb)
 
 
-@pytest.mark.parametrize(
-    ("attack", "status"),
-    [
-        ("while True: pass", "timeout"),
-        ("import time\ntime.sleep(60)", "timeout"),
-        ("import ctypes\nctypes.string_at(0)", "signal"),
-        ("import os\nos._exit(0)", "exit"),
-        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "signal"),
-        ("import os\nos.fork()\nwhile True: pass", "timeout"),
-        ("raise SystemExit(0)", "exit"),
-    ],
-    ids=["loop", "sleep", "segfault", "exit", "kill", "fork", "system_exit"],
-)
-def test_contained(attack: str, status: str) -> None:
-    reply = _run(attack + "\n" + BIAS_GELU.source, 2.0)
-    assert reply.status == status, reply
-    assert not reply.named("run")
-
-
 def test_memory_is_bounded() -> None:
     reply = _run("x = []\nwhile True: x.append(bytearray(1 << 28))\n" + BIAS_GELU.source, 30.0, memory_mb=4096)
     assert "MemoryError" in reply.named("import_error")[0].header["error"]

@@ -66,7 +66,15 @@ WITH_JAX = [name for name, op in OPS.items() if "jax" in op.calls]
 @pytest.mark.parametrize("op", WITH_JAX if find_spec("jax") else ["all"])
 def test_jax_clause(op: str) -> None:
     pytest.importorskip("jax", reason=f"jax: not installed, {len(WITH_JAX)} clauses unchecked")
-    found = list(check_jax(OPS[op], OPS, random.Random(op)))
+    found = list(check_jax(OPS[op], OPS, random.Random(op), n=1))
+    assert not found, "\n".join(found[:5])
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("op", WITH_JAX if find_spec("jax") else ["all"])
+def test_jax_clause_thoroughly(op: str) -> None:
+    pytest.importorskip("jax", reason=f"jax: not installed, {len(WITH_JAX)} clauses unchecked")
+    found = list(check_jax(OPS[op], OPS, random.Random(f"{op} full"), n=12))
     assert not found, "\n".join(found[:5])
 
 
