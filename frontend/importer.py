@@ -187,6 +187,14 @@ class Importer:
         self.constants[name] = owner
         return self.input(name, owner, "constant", name, number)
 
+    def constant(self, name: str, call: AtenCall) -> Value:
+        """Return what a call without tensors gives, computed once, as a constant of the program."""
+        dtype = {"dtype": TORCH_DTYPES[call.arguments["dtype"]]} if call.arguments.get("dtype") else {}
+        given = {k: v for k, v in call.arguments.items() if v is not None} | dtype
+        name = self.builder.fresh(name)
+        self.constants[name] = overload_of(call.target)(**given)
+        return self.input(name, self.constants[name], "constant", name)
+
     def _higher_order(self, node: torch.fx.Node, name: str, env: dict[torch.fx.Node, Result]) -> Result:
         target = str(node.target)
         if target in ("wrap_with_set_grad_enabled", "wrap_with_autocast"):

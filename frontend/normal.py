@@ -44,6 +44,9 @@ KEPT_WHOLE = _overloads(
     """
 )
 
+#: Elements of the largest tensor that is computed when a program is imported.
+LARGEST_CONSTANT = 2**16
+
 #: Calls that draw random numbers: they stay as they are, in their order.
 RANDOM = _overloads(
     """
@@ -295,13 +298,24 @@ def _constant(number: float | None) -> Rule:
     return rule
 
 
-def _arange(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+def _arange(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
     a, wanted = call.arguments, expected[0]
     assert wanted is not None
     step = a.get("step")
+    ends = [v for v in (a.get("start"), a["end"], step) if isinstance(v, float)]
+    if not is_float(wanted.dtype) and not all(v.is_integer() for v in ends):
+        return _evaluated(b, call, expected, used, names)
     return b.call(
         "aten.arange.start_step", a.get("start") or 0, a["end"], 1 if step is None else step, dtype=wanted.dtype
     )
+
+
+def _evaluated(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any] | None:
+    """Numbers that PyTorch rounds in its own way, computed now: a constant of the program."""
+    wanted = expected[0]
+    if wanted is None or is_float(wanted.dtype) or not wanted.is_static or wanted.numel > LARGEST_CONSTANT:
+        return None
+    return [b.constant(names[0], call)]
 
 
 def _copy(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
@@ -456,6 +470,7 @@ def _table() -> dict[str, Rule]:
     put(_constant(1), "ones ones_like new_ones")
     put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
     put(_arange, "arange arange.start arange.start_step")
+    put(_evaluated, "linspace logspace")
     put(_copy, "copy")
     put(
         _reduction,
