@@ -418,6 +418,8 @@ def conditions(test: Callable[[], Truth], facts: Facts | None = None) -> tuple[G
 
         with assuming(answer):
             truth = test()
+        if truth is UNKNOWN:
+            raise Unsupported("a rule depends on symbolic sizes in a way that guards cannot say")
         answers = tuple(assumed.values())
         paths += [(*answers[:k], False) for k in range(len(prefix), len(answers))]
         if not truth:

@@ -261,10 +261,18 @@ class _Call:
             truth = self._value(c.expr, f"where {c.label}")
             if truth is UNKNOWN:
                 self.guards.append(self._substituted(c.expr))
-                self.undecided.append(lambda e=c.expr: evaluate(e, self.env))  # type: ignore[misc]
+                self.undecided.append(lambda e=c.expr: evaluate(e, self._decided_lets()))  # type: ignore[misc]
             elif not truth:
                 involved = ", ".join(f"{n} = {show(self.env[n])}" for n in sorted(ex.names(c.expr)) if n in self.env)
                 raise self.fail(c.label, f"'{ex.to_text(c.expr)}' does not hold for {involved or 'this call'}")
+
+    def _decided_lets(self) -> dict[str, Any]:
+        """Return the environment with truth values among the lets evaluated again, under what is assumed now."""
+        env = dict(self.env)
+        for let in self.op.lets:
+            if env[let.name] is UNKNOWN:
+                env[let.name] = evaluate(let.expr, env)
+        return env
 
     def _value(self, e: ex.Expr, what: str) -> Any:
         try:
