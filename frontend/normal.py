@@ -313,7 +313,8 @@ def _arange(b: Importer, call: AtenCall, expected: Types, used: set[int], names:
 def _evaluated(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> list[Any] | None:
     """Numbers that PyTorch rounds in its own way, computed now: a constant of the program."""
     wanted = expected[0]
-    if wanted is None or is_float(wanted.dtype) or not wanted.is_static or wanted.numel > LARGEST_CONSTANT:
+    count = LARGEST_CONSTANT + 1 if wanted is None else wanted.numel
+    if wanted is None or is_float(wanted.dtype) or isinstance(count, Size) or count > LARGEST_CONSTANT:
         return None
     return [b.constant(names[0], call)]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...ir import Graph, OpSet, Range, TensorType
+from ...ir import Graph, OpSet, Range, Size, TensorType
 
 DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -67,7 +67,7 @@ def draw(
     if not dtype.is_floating_point:
         lo, hi = (0, 15) if t.dtype == "u8" else (-8, 8)
         if range_ is not None:
-            least, most = map(float, range_)
+            least, most = _ends(range_)
             lo = math.ceil(least if math.isfinite(least) else min(lo, most))
             hi = math.floor(most if math.isfinite(most) else max(hi, least + 16))
         return torch.randint(lo, max(hi, lo) + 1, shape, dtype=dtype, **options)
@@ -79,7 +79,7 @@ def draw(
         keep = torch.rand(shape, **options) < (0.5 if not wide else 0.25)
         values = (sign * size * keep).to(torch.float64)
         if range_ is not None:
-            return values.clamp(float(range_[0]), float(range_[1])).to(dtype)
+            return values.clamp(*_ends(range_)).to(dtype)
         return (values.abs() + (domain == "above_one") if domain not in ("real", "inside") else values).to(dtype)
     x = torch.randn(shape, dtype=torch.float64, **options)
     if family == "huge":
@@ -101,8 +101,15 @@ def draw(
         x = torch.where((places > 0.5) & (places < 0.5 + 0.3 / n**0.5), torch.full_like(x, float("inf")), x)
         x = torch.where((places > 0.8) & (places < 0.8 + 0.3 / n**0.5), torch.full_like(x, float("-inf")), x)
         return x.to(dtype)
-    out = (DOMAINS[domain](x) if range_ is None else _in_range(x, float(range_[0]), float(range_[1]))).to(dtype)
+    out = (DOMAINS[domain](x) if range_ is None else _in_range(x, *_ends(range_))).to(dtype)
     return out.clamp(-1e4, 1e4) if dtype == torch.float16 else out
+
+
+def _ends(range_: Range) -> tuple[float, float]:
+    """Return the ends of a range without symbols."""
+    lo, hi = range_
+    assert not isinstance(lo, Size) and not isinstance(hi, Size)
+    return float(lo), float(hi)
 
 
 def _in_range(x: torch.Tensor, lo: float, hi: float) -> torch.Tensor:
