@@ -85,7 +85,7 @@ def spoken(
     if is_method and texts:
         receiver, level = positional[0]
         rest = texts[1:]
-        if name in _SPREAD and len(rest) == 1 and rest[0].startswith("[") and not kept:
+        if name in _SPREAD and len(rest) == 1 and rest[0].startswith("[") and rest[0] != "[]" and not kept:
             rest = [rest[0][1:-1]]
         return f"{receiver if level >= ATOM else f'({receiver})'}.{name}({', '.join([*rest, *kept])})", ATOM
     if fn.startswith("torch.nn.functional.") or (fn == f"torch.{name}" and name in _FUNCTIONAL):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -52,8 +53,23 @@ def test_a_command_of_the_readme_runs(command: str) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-def test_the_python_of_the_readme_runs() -> None:
-    for text in blocks("README.md", "python run"):
+def test_the_commands_of_a_guide_run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    from drt import cli
+
+    monkeypatch.chdir(ROOT)
+    commands = [line for text in blocks("docs/ways.md", "sh run") for line in text.splitlines()]
+    assert commands
+    for command in commands:
+        first, *words = shlex.split(command)
+        # One process for all: most of a command's time is the import of PyTorch.
+        assert (cli.main(words) if first == "drt" else run([first, *words]).returncode) == 0, command
+    told = capsys.readouterr().out
+    assert all(line in told for text in blocks("docs/ways.md", "") for line in text.splitlines())
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/ways.md"])
+def test_the_python_of_a_page_runs(file: str) -> None:
+    for text in blocks(file, "python run"):
         result = run([sys.executable, "-c", text])
         assert result.returncode == 0, result.stdout + result.stderr
 
