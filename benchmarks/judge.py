@@ -82,7 +82,7 @@ def main() -> None:
     for record in results:
         if record["corpus"] == "mutant" and record["passed"] and "equivalent" not in record:
             case = sources[record["key"]]
-            record["equivalent"] = equivalence.argue(case.kernel, case.source, case.about, options.seed)
+            record["equivalent"] = equivalence.argue(case.kernel, case.source, case.about, case.kind, options.seed)
             store.add(record)
     versions = f"Python {platform.python_version()}, torch {torch.__version__}, Triton {triton.__version__}"
     print(f"{platform.machine()}, {os.cpu_count()} cores, {options.jobs} at once; {versions}")

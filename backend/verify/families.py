@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import random
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -18,10 +18,10 @@ DTYPES = {
 }  # fmt: skip
 
 #: Families whose outputs must be right; ``normal`` is first because its messages are the plainest.
-FAMILIES = ("normal", "mixed", "small", "negative", "huge", "zeros")
+FAMILIES = ("normal", "mixed", "small", "negative", "huge", "wide", "peaks", "ties", "zeros")
 
 #: For instances of several tiles: values grow along the last axis, so that running maxima change from tile to tile.
-TILE_FAMILIES = ("normal", "ascending")
+TILE_FAMILIES = ("ascending",)
 
 #: Small integers, on which programs of sums and products are exact, whatever the order; see :func:`is_exact`.
 EXACT_FAMILIES = ("integers", "wide_integers")
@@ -49,7 +49,7 @@ def secret_seed() -> int:
 
 def draw(
     t: TensorType, family: str, generator: torch.Generator, domain: str = "real", range_: Range | None = None,
-    wide: bool = False, device: str = "cpu",
+    wide: bool = False, device: str = "cpu", ties: Sequence[float] = (),
 ) -> torch.Tensor:  # fmt: skip
     """Return one input.
 
@@ -58,6 +58,7 @@ def draw(
         domain: one of ``DOMAINS``; for floats without a range.
         range_: the ends, sizes replaced by numbers, between which every element must lie; from ``ir.input_ranges``.
         wide: in ``wide_integers``: take odd integers of 13 bits, which TF32 cannot hold.
+        ties: in ``ties``: numbers at which the program may change its course; see :func:`tie_points`.
     """
     shape = tuple(int(s) for s in t.shape)  # type: ignore[arg-type]
     dtype = DTYPES[t.dtype]
@@ -66,6 +67,8 @@ def draw(
         return torch.rand(shape, **options) < 0.5
     if not dtype.is_floating_point:
         lo, hi = (0, 15) if t.dtype == "u8" else (-8, 8)
+        if family in ("huge", "wide") and t.dtype != "u8":  # products of two stay within 31 bits
+            lo, hi = (-100, 100) if t.dtype == "i8" else (-30000, 30000)
         if range_ is not None:
             least, most = _ends(range_)
             lo = math.ceil(least if math.isfinite(least) else min(lo, most))
@@ -90,6 +93,19 @@ def draw(
         x = -x.abs() if domain == "real" else x * 0.5
     elif family == "mixed":
         x = x * 10.0 ** (torch.rand(shape, dtype=torch.float64, **options) * 5 - 3.5)
+    elif family == "wide":
+        x = x * 10.0 ** (torch.rand(shape, dtype=torch.float64, **options) * 16 - 8)
+    elif family == "ties":
+        points = torch.tensor([0.0, 1.0, -1.0, *ties], dtype=torch.float64, device=device)
+        chosen = points[torch.randint(0, len(points), shape, **options)]
+        x = torch.where(torch.rand(shape, **options) < 0.75, chosen, x)
+    elif family == "peaks" and shape and x.numel():
+        # Far below zero, with one number in a line that is far above the others, the first and last places first.
+        x = x - 500.0
+        n = shape[-1]
+        row = torch.arange(x.numel() // n, device=device)
+        place = torch.where(row % 2 == 0, row // 2 % n, n - 1 - row // 2 % n)
+        x.view(-1, n)[row, place] += 250.0
     elif family == "ascending" and shape:
         x = x + torch.linspace(-6, 6, shape[-1], dtype=torch.float64, device=device)
     elif family == "zeros":
@@ -110,6 +126,23 @@ def _ends(range_: Range) -> tuple[float, float]:
     lo, hi = range_
     assert not isinstance(lo, Size) and not isinstance(hi, Size)
     return float(lo), float(hi)
+
+
+def tie_points(graph: Graph) -> list[float]:
+    """Return the numbers that a program's text has, and their negatives: at some of them it may change its course."""
+    found: set[float] = set()
+
+    def collect(value: Any) -> None:
+        if isinstance(value, tuple):
+            for v in value:
+                collect(v)
+        elif isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-3 < abs(value) < 1e4:
+            found.update((float(value), -float(value)))
+
+    for node in graph.nodes:
+        collect(tuple(v for _, v in node.attrs))
+        collect(tuple(o for o in node.operands if not isinstance(o, str)))
+    return sorted(found)
 
 
 def _in_range(x: torch.Tensor, lo: float, hi: float) -> torch.Tensor:
@@ -170,6 +203,28 @@ _CONTRACTIONS = ("matmul", "linear", "addmm", "addmv", "baddbmm", "conv", "mv", 
 
 #: Sums of terms that are never negative: no partial sum is larger than the result.
 _POSITIVE_SUMS = ("mse_loss", "l1_loss")
+
+
+def has_products(graph: Graph) -> bool:
+    """Return whether elements of inputs are multiplied with one another and summed.
+
+    Over sixteen orders of magnitude one product outweighs all others, and right ways to multiply float32 numbers on tensor
+    cores are good to two bits less for one product than for a sum of many.
+    """
+    names = (
+        "matmul",
+        "linear",
+        "addmm",
+        "addmv",
+        "baddbmm",
+        "conv",
+        "mv",
+        "vm",
+        "dot",
+        "bilinear",
+        "scaled_dot_product",
+    )
+    return any(n.op.startswith(names) for n in graph.nodes)
 
 
 def may_be_exact(graph: Graph, ops: OpSet) -> bool:

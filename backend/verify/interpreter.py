@@ -426,6 +426,34 @@ def _install_caches() -> None:
 
     stock._get_np_dtype = get_np_dtype
 
+    # Types of blocks are made anew for each operation; what is derived from a shape is derived once.
+    stock_block, stock_tensor = tl.block_type.__init__, tl.core.tensor.__init__
+    blocks: dict[Any, dict[str, Any]] = {}
+
+    def block_init(self: Any, element_ty: Any, shape: Any) -> None:
+        place = getattr(element_ty, "address_space", None)
+        key = (type(element_ty), element_ty.name, place, *(s.value if type(s) is tl.constexpr else s for s in shape))
+        derived = blocks.get(key)
+        if derived is None:
+            stock_block(self, element_ty, shape)
+            derived = blocks[key] = {k: v for k, v in vars(self).items() if k != "element_ty"}
+            derived["derived"] = derived
+        self.element_ty = element_ty
+        vars(self).update(derived)
+
+    def tensor_init(self: Any, handle: Any, type: Any) -> None:
+        derived = vars(type).get("derived")
+        parts = None if derived is None else derived.get("tensor")
+        if parts is None:
+            stock_tensor(self, handle, type)
+            if derived is not None:
+                derived["tensor"] = (self.shape, self.numel)
+        else:
+            self.handle, self.type, self.dtype = handle, type, type.scalar
+            self.shape, self.numel = parts
+
+    tl.block_type.__init__, tl.core.tensor.__init__ = block_init, tensor_init
+
 
 _installed = False
 
@@ -457,5 +485,11 @@ def install() -> None:
     _install_language()
     options = stock.interpreter_builder.options
     known = tuple(dict.fromkeys((*options.allowed_dot_input_precisions, "tf32", "tf32x3", "ieee", "bf16x3", "bf16x6")))
-    stock.interpreter_builder.options = dataclasses.replace(options, allowed_dot_input_precisions=known)
+    changes: dict[str, Any] = {"allowed_dot_input_precisions": known}
+    if hasattr(options, "sanitize_overflow"):  # checks that only assertions on a device read, at three times the time
+        changes["sanitize_overflow"] = False
+    stock.interpreter_builder.options = dataclasses.replace(options, **changes)
+    # A kernel's class says nothing about where it runs.
+    stock.InterpretedFunction.__name__ = stock.InterpretedFunction.__qualname__ = "JITFunction"
+    stock.InterpretedFunction.__module__ = "triton.runtime.jit"
     _installed = True

@@ -98,12 +98,13 @@ class FragmentJudge:
         fragment: known operators only; every input a tensor.
         shapes: instances to use, each mapping symbols to sizes; found by shrinking where None.
         seed: of the inputs; secret where None.
+        instances: used in place of any that would be found.
     """
 
     def __init__(
         self, fragment: Graph, ops: OpSet | None = None, precision: str = "strict",
         shapes: Sequence[Mapping[str, Any]] | None = None, seed: int | None = None, constants: Sequence[int] = (),
-        pinned: Sequence[tuple[str, int]] = (),
+        pinned: Sequence[tuple[str, int]] = (), instances: Sequence[shrink.Instance] = (),
     ) -> None:  # fmt: skip
         if precision not in PRECISIONS:
             raise UsageError(f"precision is {precision}, expected one of {', '.join(PRECISIONS)}", subject="verify")
@@ -111,7 +112,7 @@ class FragmentJudge:
         self.ops = builtin_ops() if ops is None else ops
         self.seed = families.secret_seed() if seed is None else seed
         self.oracle = Oracle(self.ops)
-        self.instances = shrink.instances(fragment, self.ops, constants, shapes, pinned)
+        self.instances = list(instances) or shrink.instances(fragment, self.ops, constants, shapes, pinned)
         self._calls = [to_callable(i.graph, self.ops) for i in self.instances]
         self._domains: dict[str, str] | None = None
         self._truths: dict[int, Truth | None] = {}
@@ -139,10 +140,17 @@ class FragmentJudge:
             first = self.instances[0].graph
             first_ranges = input_ranges(first, self.ops)
             self._domains = families.find_domains(first, lambda given: self.oracle.run(first, given), first_ranges)
+        ties = families.tie_points(graph) if family == "ties" else []
         wide = next((i.name for i in graph.inputs if i.type.dtype == "f32" and i.type.rank > 1), "")
         return {
             i.name: families.draw(
-                i.type, family, generator, self._domains.get(i.name, "real"), ranges.get(i.name), i.name == wide
+                i.type,
+                family,
+                generator,
+                self._domains.get(i.name, "real"),
+                ranges.get(i.name),
+                i.name == wide,
+                ties=ties,
             )
             for i in graph.inputs
         }
@@ -152,20 +160,21 @@ class FragmentJudge:
         if shrink.largest(self.instances[0].graph) > 4 * shrink.SMALL_ELEMENTS:
             return [Trial(0, f, self._draw(0, f, salt)) for salt, f in enumerate(("normal", "mixed"))]
         order = list(range(len(self.instances)))
-        plan: list[tuple[int, str]] = [(0, "normal")]
         by_name = {i.name: k for k, i in enumerate(self.instances)}
-        tiles = by_name.get("tiles", 0)
-        if tiles:
-            plan += [(tiles, f) for f in families.TILE_FAMILIES]
+        tiles, turned = by_name.get("tiles", 0), by_name.get("turned", 0)
+        # The first ones are tried however long they take.
+        plan = [(0, "normal"), (tiles, "normal"), (0, "huge"), (0, "mixed"), (turned, "normal")]
         if families.may_be_exact(self.instances[0].graph, self.ops):
             plan.append((0, "integers"))
             if self.precision == "strict":
                 plan.append((0, "wide_integers"))
-            if tiles:
-                plan.append((tiles, "integers"))
-        plan += [(0, f) for f in families.FAMILIES[1:]]
-        plan += [(k, "normal") for k in order if k not in (0, tiles)]
+            plan.append((tiles, "integers"))
+        plan += [(k, f) for k in sorted({tiles, turned} - {0}) for f in families.TILE_FAMILIES]
+        products = families.has_products(self.instances[0].graph)
+        plan += [(0, f) for f in families.FAMILIES if f != "wide" or not products]
+        plan += [(k, "normal") for k in order]
         plan += [(0, f) for f in families.ADVISORY_FAMILIES]
+        plan = list(dict.fromkeys(plan))
         return [Trial(k, f, self._draw(k, f, salt)) for salt, (k, f) in enumerate(plan)]
 
     @property
@@ -450,6 +459,8 @@ def verify_candidate(
         pending = interpreter_sandbox().submit(judge.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
         known = judge.watch(pending)
         _read_fragment(judge, pending, docket, mixed, known)
+        if docket.failure is None and not mixed and not on_device:
+            _judge_path(judge, candidate, pending, docket, timeout_s, mixed)
     if compiling is not None:
         from .compiling import read_compile
 
@@ -467,6 +478,43 @@ def verify_candidate(
     return docket.verdict(required)
 
 
+def _judge_path(
+    judge: FragmentJudge, candidate: Candidate, job: Job, docket: Docket, timeout_s: float, mixed: bool
+) -> None:
+    """Judge what the launcher does at the real sizes only: at sizes that it takes for the real ones, or not at all."""
+    replies = [job.result()]
+    path = reading.unjudged_path(replies)
+    for instance in shrink.aligned_instances(judge.fragment, judge.ops, candidate.pinned):
+        if not path or docket.failure is not None:
+            return
+        like = FragmentJudge(judge.fragment, judge.ops, judge.precision, seed=judge.seed, instances=[instance])
+        again = interpreter_sandbox().submit(like.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
+        known = like.watch(again)
+        found = Docket()
+        _read_fragment(like, again, found, mixed, known)
+        if found.failure is not None:
+            docket.add_failure(
+                *found.failure, found.reports[found.failure[0]].time_ms, **found.reports[found.failure[0]].evidence
+            )
+        replies.append(again.result())
+        path = reading.unjudged_path(replies)
+    if path and docket.failure is None:
+        message = (
+            f"at the real sizes the launcher {path}, which it did at none of the sizes that were judged; expected one path "
+            "for all sizes, or a choice by divisibility"
+        )
+        docket.add_failure("trace", "unjudged_path", message)
+
+
+def _needed(graph: Graph, ops: OpSet) -> list[str]:
+    """Return the inputs on whose elements the outputs depend, not only on their shapes."""
+    users = {i.name: [n for n in graph.nodes if i.name in n.uses()] for i in graph.inputs}
+    return [
+        name for name, nodes in users.items()
+        if any(n.op not in ops or ops[n.op].family != "create" for n in nodes) and any(n for n in nodes)
+    ]  # fmt: skip
+
+
 def _read_fragment(
     judge: FragmentJudge, job: Job, docket: Docket, mixed: bool, known: Mapping[reading.RunKey, list[Comparison]]
 ) -> None:
@@ -481,6 +529,19 @@ def _read_fragment(
     expected = [judge.expected(k) for k in range(len(judge.trials))]
     kind = "module" if mixed else "fragment"
     reading.read_observations(
-        reply, names, docket, expected=expected, kind=kind, evidence=evidence, require_kernel=not mixed
+        reply,
+        names,
+        docket,
+        expected=expected,
+        kind=kind,
+        evidence=evidence,
+        require_kernel=not mixed,
     )
     judge.judge_values(reply, docket, known)
+    unread = reading.unread_inputs(reply) & set(_needed(judge.fragment, judge.ops))
+    if unread and docket.failure is None and not mixed:
+        message = (
+            f"nobody reads input {', '.join(sorted(unread))}, on which the program depends; that its outputs are right for the "
+            "inputs tried says nothing"
+        )
+        docket.add_failure("meaning", "ignored_input", message)

@@ -112,6 +112,19 @@ class AtenRecorder(TorchDispatchMode):
         return out
 
 
+class NameRecorder(TorchDispatchMode):
+    """Collects the names of the ATen calls that compute, of fake tensors too."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if classify(func) in ("compute", "opaque", "random"):
+            self.names.append(str(func).removeprefix("aten."))
+        return func(*args, **(kwargs or {}))
+
+
 def dead_steps(events: list[Event], outputs: Any) -> list[str]:
     """Return the names of launches and compute calls whose results never reach ``outputs``, first to last."""
     live = set(_storages(outputs))

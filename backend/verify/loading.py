@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import triton
 import triton.language as tl
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def error_text(error: BaseException) -> str:
@@ -46,10 +47,11 @@ def load_source(source: str, name: str = "candidate") -> types.ModuleType:
 
 def describe(value: Any) -> dict[str, Any]:
     """Return the shape, dtype, stride and device of an output, or what it is instead of a tensor."""
-    if not isinstance(value, torch.Tensor):
+    # A tensor of a class of its own may compute when it is looked at.
+    if not isinstance(value, torch.Tensor) or type(value) not in (torch.Tensor, torch.nn.Parameter, FakeTensor):
         return {
             "type": type(value).__name__,
-            "value": value if isinstance(value, (bool, int, float, str)) else repr(value),
+            "value": value if isinstance(value, (bool, int, float, str)) else "",
         }
     return {
         "shape": list(value.shape), "stride": list(value.stride()), "dtype": str(value.dtype).removeprefix("torch."),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 
 import attrs
 
@@ -22,7 +23,7 @@ _REFUSED_MODULES = {
 #: Names that reach past the language: other code, files, frames.
 _REFUSED_NAMES = {
     "exec", "eval", "compile", "open", "__import__", "globals", "locals", "vars", "input", "breakpoint", "setattr",
-    "delattr", "memoryview", "exit", "quit", "__builtins__", "__loader__", "__spec__",
+    "delattr", "memoryview", "exit", "quit", "__builtins__", "__loader__", "__spec__", "type", "id",
 }  # fmt: skip
 
 #: Attributes that are refused on any object, and why.
@@ -44,8 +45,16 @@ _REFUSED_ATTRIBUTES = {
     "set_default_device": "changes a global default", "set_num_threads": "changes a global setting",
     "__torch_function__": "hides what a tensor is", "__torch_dispatch__": "hides what a tensor is",
     "register_forward_hook": "runs code around the model", "register_forward_pre_hook": "runs code around the model",
-    "__class__": "changes what an object is",
+    "__class__": "changes what an object is", "__dict__": "reaches into an object",
+    "__traceback__": "reaches other code", "tb_frame": "reaches other code", "tb_next": "reaches other code",
+    "f_locals": "reaches other code", "f_globals": "reaches other code", "cr_frame": "reaches other code",
+    "__array_interface__": "reaches raw memory", "__dlpack__": "reaches raw memory", "numpy": "reaches raw memory",
+    "as_subclass": "hides what a tensor is", "_make_subclass": "hides what a tensor is",
+    "_make_wrapper_subclass": "hides what a tensor is", "__init_subclass__": "changes what a class is",
 }  # fmt: skip
+
+#: Modules of the standard library whose names PyTorch uses for something of its own, or that do no harm.
+_HARMLESS = {"math", "random", "select", "types", "copy", "operator", "functools", "itertools", "typing", "abc", "enum"}
 
 #: Dotted names below ``torch`` that are refused, as a whole or as a prefix.
 _REFUSED_DOTTED = {
@@ -58,6 +67,10 @@ _REFUSED_DOTTED = {
     "torch.classes": "loads other code", "torch._dynamo": "compiles with another compiler",
     "torch._inductor": "compiles with another compiler",
 }  # fmt: skip
+
+
+#: Names below refused modules that decorate kernels.
+_DECORATORS = {"triton.runtime.jit.jit", "triton.runtime.jit", "triton.runtime"}
 
 
 @attrs.frozen
@@ -103,6 +116,7 @@ class _Walk(ast.NodeVisitor):
         self.found: list[Violation] = []
         self.modules: dict[str, str] = {"torch": "torch", "triton": "triton", "tl": "triton.language", "math": "math"}
         self.n_kernels = 0
+        self.n_classes = 0
 
     def refuse(self, label: str, node: ast.AST, message: str) -> None:
         self.found.append(Violation(label, getattr(node, "lineno", 0), message))
@@ -158,13 +172,22 @@ class _Walk(ast.NodeVisitor):
             self.refuse("attribute", node, f"uses .{node.attr}: {_REFUSED_ATTRIBUTES[node.attr]}")
         else:
             dotted = self._dotted(node)
-            for prefix, why in _REFUSED_DOTTED.items():
-                if dotted == prefix or dotted.startswith(prefix + "."):
-                    self.refuse("attribute", node, f"uses {dotted}: {why}")
-                    break
+            self._check_dotted(node, dotted)
             if dotted.startswith("torch.backends") and isinstance(node.ctx, ast.Store):
                 self.refuse("flags", node, f"sets {dotted}, a global precision flag")
         self.generic_visit(node)
+
+    def _check_dotted(self, node: ast.AST, dotted: str) -> None:
+        for prefix, why in _REFUSED_DOTTED.items():
+            if dotted == prefix or dotted.startswith(prefix + "."):
+                self.refuse("attribute", node, f"uses {dotted}: {why}")
+                return
+        for module in _REFUSED_MODULES:
+            if (dotted == module or dotted.startswith(module + ".")) and dotted not in _DECORATORS:
+                self.refuse("attribute", node, f"uses {dotted}, a module that a kernel has no use for")
+                return
+        if dotted.rpartition(".")[2] in sys.stdlib_module_names - _HARMLESS:
+            self.refuse("attribute", node, f"uses {dotted}: reaches another module through one that imports it")
 
     def visit_Call(self, node: ast.Call) -> None:
         if isinstance(node.func, ast.Name) and node.func.id in ("getattr", "hasattr"):
@@ -173,6 +196,9 @@ class _Walk(ast.NodeVisitor):
                 self.refuse("name", node, f"uses {node.func.id} with a name that is not a literal")
             elif name.value in _REFUSED_ATTRIBUTES or name.value.startswith("__"):
                 self.refuse("attribute", node, f"uses {node.func.id} for {name.value}")
+            else:
+                owner = self._dotted(node.args[0])
+                self._check_dotted(node, f"{owner}.{name.value}" if owner else "")
         self.generic_visit(node)
 
     # -- assignments to what is not ours ------------------------------------------------------------------------------
@@ -180,11 +206,42 @@ class _Walk(ast.NodeVisitor):
         for target in targets:
             if isinstance(target, (ast.Tuple, ast.List)):
                 self._targets(target.elts)
-            elif isinstance(target, ast.Attribute) and (dotted := self._dotted(target)):
-                self.refuse("patch", target, f"assigns to {dotted}, which is not the candidate's")
+            elif isinstance(target, ast.Starred):
+                self._targets([target.value])
+            elif isinstance(target, ast.Attribute):
+                dotted, root = self._dotted(target), target.value
+                while isinstance(root, (ast.Attribute, ast.Subscript)):
+                    root = root.value
+                own = isinstance(root, ast.Name) and root.id == "self" and self.n_classes > 0
+                if dotted or not own:
+                    shown = dotted or ast.unparse(target)
+                    self.refuse("patch", target, f"assigns to {shown}, which is not the candidate's")
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self._targets(node.targets)
+        if dotted := self._dotted(node.value):  # another name for a module or what is in it
+            self.modules.update({t.id: dotted for t in node.targets if isinstance(t, ast.Name)})
+        self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self._targets([node.target])
+        self.generic_visit(node)
+
+    def visit_For(self, node: ast.For) -> None:
+        self._targets([node.target])
+        self.generic_visit(node)
+
+    def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
+        if dotted := self._dotted(node.value):
+            self.modules[node.target.id] = dotted
+        self.generic_visit(node)
+
+    def visit_With(self, node: ast.With) -> None:
+        for item in node.items:
+            self._targets([item.optional_vars] if item.optional_vars is not None else [])
+            call = item.context_expr.func if isinstance(item.context_expr, ast.Call) else item.context_expr
+            if self._dotted(call).startswith("contextlib.") and self._dotted(call) != "contextlib.nullcontext":
+                self.refuse("fallback", node, f"{self._dotted(call)} can hide a fallback to other code")
         self.generic_visit(node)
 
     def visit_AugAssign(self, node: ast.AugAssign) -> None:
@@ -199,6 +256,10 @@ class _Walk(ast.NodeVisitor):
     def visit_Try(self, node: ast.Try) -> None:
         if node.handlers:
             self.refuse("fallback", node, "try/except can hide a fallback to other code; write no except clause")
+        if any(isinstance(n, (ast.Return, ast.Break, ast.Continue)) for s in node.finalbody for n in ast.walk(s)):
+            self.refuse(
+                "fallback", node, "leaving a finally clause by return, break or continue swallows the exception"
+            )
         self.generic_visit(node)
 
     def visit_Global(self, node: ast.Global) -> None:
@@ -208,6 +269,7 @@ class _Walk(ast.NodeVisitor):
         self.refuse("name", node, "defines an async function")
 
     def visit_ClassDef(self, node: ast.ClassDef) -> None:
+        self.n_classes += 1
         for base in node.bases:
             dotted = self._dotted(base)
             if dotted in ("torch.Tensor", "torch.nn.Parameter", "torch.Storage"):
@@ -221,6 +283,7 @@ class _Walk(ast.NodeVisitor):
             ):
                 self.refuse("class", statement, f"defines {statement.name}: hides what a tensor is")
         self.generic_visit(node)
+        self.n_classes -= 1
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         for decorator in node.decorator_list:

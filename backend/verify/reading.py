@@ -13,6 +13,9 @@ from .verdict import Docket
 #: Share of the work that may be left to ATen compute calls in a fragment's launcher.
 ATEN_SHARE = 0.05
 
+#: Processor time that a launcher may take for itself, its kernels left out.
+MAX_LAUNCHER_S = 0.5
+
 
 @attrs.frozen
 class RunKey:
@@ -70,6 +73,9 @@ def read_fake(reply: Reply, expected: list[dict[str, Any]], docket: Docket) -> d
         docket.add_failure("trace", "raises", f"at the real sizes the launcher raised {h['error']}", h["time_ms"])
         return {}
     evidence = {"launches": h["launches"], "configurations": h["n_configs"]}
+    if h["cpu_s"] > MAX_LAUNCHER_S:
+        docket.add_failure("trace", "slow_launcher", f"the launcher computes for {h['cpu_s']:.1f} s of its own, without its "
+                           "kernels; expected it to launch at once", h["time_ms"], **evidence)  # fmt: skip
     problem = check_outputs(h["outputs"], expected, "at the real sizes, ")
     if problem is not None:
         docket.add_failure("trace", *problem, h["time_ms"], **evidence)
@@ -209,19 +215,42 @@ def read_observations(
         docket.add_skip("memory", "no run was made")
 
 
+def unread_inputs(reply: Reply) -> set[str]:
+    """Return the inputs that no kernel and no call read in any run."""
+    found = [set(f.header["observed"]["unread"]) for f in runs_of(reply).values() if not f.header["observed"]["error"]]
+    return set.intersection(*found) if found else set()
+
+
+def unjudged_path(replies: Collection[Reply]) -> str:
+    """Return what the launcher does at the real sizes and did in none of the runs, as text; empty where there is nothing.
+
+    A launcher may choose by size among kernels; what it chooses at the real sizes must be among what was judged.
+    """
+    kernels: set[str] = set()
+    calls: set[str] = set()
+    for reply in replies:
+        for frame in runs_of(reply).values():
+            kernels.update(frame.header["observed"]["launches"])
+            calls.update(frame.header["observed"]["aten"])
+    for reply in replies:
+        for frame in reply.named("fake"):
+            new = [f"launches kernel {name}" for name, _ in frame.header.get("launches", ()) if name not in kernels]
+            new += [f"calls {name}" for name in frame.header.get("aten", ()) if name not in calls]
+            if new:
+                return new[0]
+    return ""
+
+
 def _work(
     key: RunKey, observed: dict[str, Any], docket: Docket, evidence: dict[str, Any], kind: str, require_kernel: bool,
     time_ms: float,
 ) -> None:  # fmt: skip
     """Judge who did the work of one run."""
-    if key.index or key.config:
-        return
     launches = observed["launches"]
-    evidence["launches_run"] = launches
-    evidence["aten_compute"] = observed["aten"]
     total = observed["aten_flops"] + observed["triton_flops"]
     share = observed["aten_flops"] / total if total else 0.0
-    evidence["aten_share"] = round(share, 4)
+    if not key.index and not key.config:
+        evidence.update(launches_run=launches, aten_compute=observed["aten"], aten_share=round(share, 4))
     if not launches:
         if not _has_elements(observed["outputs"]):
             return
@@ -235,6 +264,10 @@ def _work(
         docket.add_failure("trace", "dead_launch", f"the result of kernel {dead[0]} is never used", time_ms, **evidence)
     if kind != "fragment":
         return
+    if observed["syncs"]:
+        docket.add_failure("trace", "sync", "the launcher reads an element of a tensor back (item(), float(), bool(), ==), "
+                           "which makes the caller wait for the device; expected launches that depend on shapes alone",
+                           time_ms, **evidence)  # fmt: skip
     calls = ", ".join(f"{n} x{c}" if c > 1 else n for n, c in observed["aten"].items())
     if share > ATEN_SHARE:
         docket.add_failure("trace", "aten_compute", f"{share:.0%} of the work is left to PyTorch: {calls}; expected "

@@ -7,7 +7,7 @@ Independent dimensions get distinct sizes, so that a transposed stride shows eve
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -110,6 +110,35 @@ def _symbolic_instances(graph: Graph, ops: OpSet, constants: Sequence[int], pinn
     return found
 
 
+def aligned_instances(graph: Graph, ops: OpSet | None = None, pinned: Iterable[Place] = ()) -> list[Instance]:
+    """Return instances that a launcher takes for the real one: multiples of 16 where its sizes are, then the real sizes.
+
+    Instances that take too long to interpret are left out.
+    """
+    ops = builtin_ops() if ops is None else ops
+    static = bind(graph, None, ops)
+    found: list[Instance] = []
+    try:
+        shrinker = Shrinker(static, ops, pinned)
+        for most in (128, 64, 32):
+            wanted = {p: _like(v, most) for p, v in shrinker.free()}
+            built = shrinker.build(wanted)
+            if built is not None and largest(built) <= SMALL_ELEMENTS and work(built) <= 8_000_000:
+                found.append(Instance("aligned", built))
+                break
+    except (Unsupported, VerifyError):
+        pass
+    if largest(static) <= SMALL_ELEMENTS and work(static) <= 8_000_000:
+        found.append(Instance("real", static))
+    return found
+
+
+def _like(size: int, most: int) -> int:
+    """Return a size up to ``most`` that the same powers of two divide."""
+    power = min(size & -size, most)
+    return min(size, power * max(1, most // power // (1 if power >= 16 else 4)))
+
+
 _ODD = (13, 7, 5, 11, 3, 17, 9, 19)
 
 #: Elements of the largest value in the first instance, unless pinned sizes make it larger.
@@ -144,7 +173,12 @@ def instances(
     shapes: Sequence[Mapping[str, Any]] | None = None,
     pinned: Iterable[Place] = (),
 ) -> list[Instance]:
-    """Return small instances of ``graph``: ``odd``, ``tiny``, ``tiles`` (several tiles per axis) and ``long`` (one long axis).
+    """Return small instances of ``graph``.
+
+    ``odd`` has small distinct sizes; ``tiles`` several tiles along each axis, the first axes the longest; ``turned`` the last
+    axes the longest, so that of two sizes each is once the larger; ``flat`` one element more than a multiple of a tile in all;
+    ``tiny`` two or three of everything; ``long`` one axis of several large tiles; ``far`` an axis whose indices need more than
+    eight bits, where indices are results.
 
     Args:
         graph: the program; symbols are bound to small sizes first.
@@ -196,17 +230,33 @@ def instances(
             return [Instance("real", static)]
         raise Unsupported("cannot be judged at small sizes: no small sizes satisfy its rules", subject="shrink")
     add("tiny", {p: min(v, 2 + k % 2) for k, (p, v) in enumerate(free)})
-    wide = dict(odd)
     # Without products a program takes few rows, and the interpreter takes milliseconds for each program.
     contracts = work(static) > 4 * largest(static)
     max_rows = 10_000 if contracts else 40
-    for k, (p, v) in enumerate(free):
-        for size in _WIDE[k % len(_WIDE) :] + _WIDE[: k % len(_WIDE)]:
-            trial = shrinker.build({**wide, p: min(v, size)})
-            if trial is not None and largest(trial) <= 24_000 and work(trial) <= 4_000_000 and _rows(trial) <= max_rows:
-                wide[p] = min(v, size)
+
+    def widened(
+        base: Mapping[Place, int], order: Sequence[tuple[Place, int]], max_rows: int = max_rows
+    ) -> dict[Place, int]:
+        sizes = dict(base)
+        for k, (p, v) in enumerate(order):
+            for size in _WIDE[k % len(_WIDE) :] + _WIDE[: k % len(_WIDE)]:
+                trial = shrinker.build({**sizes, p: min(v, size)})
+                if trial is None or largest(trial) > 24_000 or work(trial) > 4_000_000 or _rows(trial) > max_rows:
+                    continue
+                sizes[p] = min(v, size)
                 break
-    add("tiles", wide)
+        return sizes
+
+    few = {p: min(v, 2 + k % 2) for k, (p, v) in enumerate(free)}
+    wide = widened(odd, free)
+    add("tiles", wide if wide != odd else widened(few, free))
+    add(
+        "turned",
+        widened(few, free[::-1], max(max_rows, 80) if any(i.type.rank > 2 for i in static.inputs) else max_rows),
+    )
+    if any(t.dtype in ("i64", "i32") for n in static.nodes for t in n.types) and not contracts:
+        for p, v in free[-2:]:
+            add("far", {**few, p: min(v, 700)})
     tiles = [c for c in constants if 32 <= c <= 4096 and c & (c - 1) == 0]
     last = {shrinker.sizes.root((i.name, i.type.rank - 1)) for i in static.inputs if i.type.rank > 1}
     for p, v in free:
@@ -218,4 +268,34 @@ def instances(
             long[p] = min(v, 2 * max(fitting) + 3)
             add("long", long)
             break
+    if tiles and free and not contracts:
+        add("flat", _flat_sizes(shrinker, free, last, max(tiles)))
     return found
+
+
+def _flat_sizes(
+    shrinker: Shrinker, free: Sequence[tuple[Place, int]], last: Collection[Place], tile: int
+) -> dict[Place, int]:
+    """Return sizes with which the largest input has one element more than a multiple of ``tile``, or of as much as fits.
+
+    Args:
+        last: the classes of last axes; one of them takes what the others leave.
+    """
+    chosen, most = next(((p, v) for p, v in free if p in last), free[0])
+    others = [(p, v) for p, v in free if p != chosen]
+    best = {p: min(v, 3) for p, v in free}
+    while tile >= 32:
+        for first in (3, 5, 7, 9, 11, 13, 15, 25, 27, 33):
+            sizes = {p: min(v, first if k == 0 else 3) for k, (p, v) in enumerate(others)}
+            trial = shrinker.build({**sizes, chosen: min(most, 7)})
+            if trial is None:
+                continue
+            rest = max(math.prod(int(x) for x in i.type.shape) for i in trial.inputs) // min(most, 7)  # type: ignore[arg-type]
+            if rest % 2 == 0:
+                continue
+            size = pow(rest, -1, tile)
+            size += tile if size * rest < tile else 0
+            if size <= most and size * rest <= _ODD_ELEMENTS:
+                return {**sizes, chosen: size}
+        tile //= 2
+    return best

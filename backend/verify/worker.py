@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 from .. import sandbox
 from . import interpreter, memory
 from .algebra.runs import ring_runs, warm_up
-from .launches import AtenRecorder, Event, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
+from .launches import AtenRecorder, Event, NameRecorder, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
 from .loading import describe, error_text, load_source
 
 _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -35,11 +35,13 @@ def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[
     """Run a launcher on fake tensors of the real sizes, which say that they are on a CUDA device; nothing is computed.
 
     Returns:
-        ``launches`` (name, grid, constants) and ``outputs``, or ``error``, or ``skipped`` with the reason.
+        ``launches`` (name, grid), ``outputs``, ``constants``, ``aten`` (calls that compute) and ``cpu_s`` (what the launcher
+        itself takes), or ``error``, or ``skipped`` with the reason.
     """
-    recorder = Recorder(execute=False)
+    recorder, calls = Recorder(execute=False), NameRecorder()
+    began = time.process_time()
     try:
-        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), recorder, PretendCuda():
+        with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), calls, torch.no_grad(), recorder, PretendCuda():
             fake = [torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES[i["dtype"]]) for i in inputs]
             out = entry(*fake)
             given = {id(t) for t in fake}
@@ -56,11 +58,12 @@ def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[
     return {
         "launches": [[e.name, list(e.grid)] for e in recorder.events], "outputs": outputs,
         "constants": sorted(c for c in recorder.constants if 0 < c < 2**31), "n_configs": recorder.n_configs,
+        "aten": sorted(set(calls.names)), "cpu_s": time.process_time() - began,
     }  # fmt: skip
 
 
 #: Runs that are made however long they take; the order puts the most telling ones first.
-ENOUGH_RUNS = 2
+ENOUGH_RUNS = {"fragment": 4, "module": 2}
 
 
 class Runner:
@@ -106,6 +109,8 @@ class Runner:
         found["triton_flops"] = monitor.flops
         found["syncs"] = sum(e.kind == "sync" for e in events)
         found["n_configs"] = recorder.n_configs
+        read = frozenset[int]().union(*(e.reads for e in events))
+        found["unread"] = [n for n, t in tensors.items() if t.numel() and t.untyped_storage().data_ptr() not in read]
         found["undefined_lanes"] = monitor.undefined_lanes
         found["changed_inputs"] = [
             n for n, t in tensors.items() if not torch.equal(_bits(t.contiguous()), _bits(before[n].contiguous()))
@@ -168,6 +173,7 @@ def _judge_runs(
     names: list[str],
     channel: sandbox.Channel,
     budget_s: float,
+    enough: int,
     before_run: Callable[[], None] = lambda: None,
     after_run: Callable[[], dict[str, torch.Tensor]] = dict,
 ) -> bool:
@@ -179,7 +185,7 @@ def _judge_runs(
     started = time.monotonic()
     pool: dict[int, list[Any]] = {}
     for index, run in enumerate(runs):
-        if index >= ENOUGH_RUNS and time.monotonic() - started > budget_s:
+        if index >= enough and time.monotonic() - started > budget_s:
             channel.send("stopped", done=index)
             return True
         channel.send("stage", name="run", index=index)
@@ -237,7 +243,8 @@ def _draw_runs(
 ) -> None:
     """Run a random program many times on the same arguments, unwatched; send one frame of stacked results per set of draws.
 
-    Each entry of ``h["draws"]`` says which run's arguments, how many draws, the seed of the first, and the processor time they may take.
+    Each entry of ``h["draws"]`` says which run's arguments, how many draws, the seed of the first, and the processor time
+    they may take.
     """
     for job in h.get("draws", ()):
         channel.send("stage", name="draws", index=job["run"])
@@ -290,7 +297,7 @@ def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             out.append(dense)
         return out
 
-    went_well = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"])
+    went_well = _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], ENOUGH_RUNS["fragment"])
     if went_well:
         _draw_runs(runner, h, arguments, channel)
     if h.get("ring") and went_well:
@@ -350,7 +357,8 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
         }  # fmt: skip
 
-    if _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], restore, changed):
+    enough = ENOUGH_RUNS["module"]
+    if _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], enough, restore, changed):
         _draw_runs(runner, h, arguments, channel, restore, changed)
 
 

@@ -82,7 +82,7 @@ def test_equal_sizes_become_different_where_they_may() -> None:
 
 def test_several_tiles_and_a_long_axis() -> None:
     names = {i.name: i for i in instances(parse_graph(GRAPHS["square_product"]), constants=[128])}
-    assert set(names) == {"odd", "tiny", "tiles", "long"}
+    assert set(names) >= {"odd", "tiny", "tiles", "long"}
     assert any(s == 259 for s in names["long"].graph.inputs[0].type.shape)
 
 

@@ -6,6 +6,8 @@ Arguments, in the order in which they are tried:
   Triton has folded constants and removed what is dead.
 * ``unused lanes``: only ``other=`` differs; with NaN, both infinities, a huge and a small number in its place, every output of
   every run stays the same bit for bit.  What the turned-off lanes hold reaches nothing.
+* ``exact algebra``: in a finite ring, where every rounding is left out, all outputs are the same (only for mutants that do not
+  change a precision): the two compute one function and differ in roundings, within the tolerance.
 * ``reasoned``: every output of every run, on every family of values, special ones included, and on several seeds, is the same
   bit for bit, and :data:`REASONS` says why no input can tell the two apart.
 
@@ -21,7 +23,7 @@ from typing import Any
 import attrs
 import torch
 from drt.backend.sandbox import Frame, interpreter_sandbox
-from drt.backend.verify import FragmentJudge
+from drt.backend.verify import FragmentJudge, verify_candidate
 from drt.backend.verify.compiling import submit_fragment
 from drt.backend.verify.judge import tile_constants
 from drt.backend.verify.reading import runs_of
@@ -123,11 +125,8 @@ def _probes(kernel: Kernel, source: str) -> list[str]:
             copied = ast.parse(source)
             call = list(ast.walk(copied))[k]
             assert isinstance(call, ast.Call)
-            if not any(w.arg == "other" for w in call.keywords):
-                return []
-            for w in call.keywords:
-                if w.arg == "other":
-                    w.value = ast.parse(value, mode="eval").body
+            call.keywords = [w for w in call.keywords if w.arg != "other"]
+            call.keywords.append(ast.keyword("other", ast.parse(value, mode="eval").body))
             # With the right value in its place the source must be the right one, or something else differs.
             restored = ast.parse(source)
             original = list(ast.walk(right))[k]
@@ -141,7 +140,17 @@ def _probes(kernel: Kernel, source: str) -> list[str]:
     return found
 
 
-def argue(kernel: Kernel, source: str, change: str, seed: int = 1) -> str:
+def _same_in_the_ring(kernel: Kernel, source: str, seed: int) -> bool:
+    """Whether the judge found all outputs equal on ring elements, on two seeds."""
+    for s in (seed, seed + 1):
+        verdict = verify_candidate(kernel.graph, kernel.candidate(source), device="cpu", seed=s, timeout_s=60.0)
+        report = verdict.report("meaning")
+        if not verdict.passed or report is None or report.evidence["algebra"]["outcome"] != "equal":
+            return False
+    return True
+
+
+def argue(kernel: Kernel, source: str, change: str, kind: str, seed: int = 1) -> str:
     """Return the argument that ``source`` is equivalent to the kernel; empty where there is none.
 
     A ``?`` in front says that the outputs are the same bit for bit and that a reason is missing; without it the outputs
@@ -151,7 +160,7 @@ def argue(kernel: Kernel, source: str, change: str, seed: int = 1) -> str:
         return "same code"
     right = _run(kernel, kernel.source, seed)
     if not right.same(_run(kernel, source, seed)):
-        return ""
+        return "exact algebra" if kind != "precision" and _same_in_the_ring(kernel, source, seed) else ""
     probes = _probes(kernel, source)
     if probes and all(right.same(_run(kernel, p, seed)) for p in probes):
         return "unused lanes"

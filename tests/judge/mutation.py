@@ -209,10 +209,14 @@ def _called(node: ast.Call) -> str:
 
 
 class _Finder:
-    """Collects the changes that one function of a source admits."""
+    """Collects the changes that one function of a source admits.
 
-    def __init__(self, function: ast.FunctionDef, is_kernel: bool) -> None:
-        self.function, self.is_kernel = function, is_kernel
+    Args:
+        narrow: the program's values have 16 bits: PyTorch itself rounds to these between any two operators.
+    """
+
+    def __init__(self, function: ast.FunctionDef, is_kernel: bool, narrow: bool) -> None:
+        self.function, self.is_kernel, self.narrow = function, is_kernel, narrow
         arguments = [a.arg for a in function.args.args]
         constants = {a.arg for a in function.args.args if a.annotation is not None}
         stored = {
@@ -283,7 +287,7 @@ class _Finder:
         if name in ("load", "store", "atomic_add") and self.is_kernel:
             if "mask" in keywords:
                 yield "mask", _without("mask")
-            if name == "store" and len(node.args) > 1:
+            if name == "store" and len(node.args) > 1 and not self.narrow:
                 yield "precision", _argument(1, "_.to(tl.bfloat16)")
             if "other" in keywords:
                 yield "other", _without("other")
@@ -335,7 +339,7 @@ class _Finder:
             yield "index", _wrapped("_ + 1")
         if name == "to" and self.is_kernel and node.args and ast.unparse(node.args[0]) == "tl.float32":
             yield "precision", lambda n: n.func.value  # type: ignore[attr-defined]
-        if name in ("exp", "exp2", "sum", "rsqrt", "erf", "sigmoid") and self.is_kernel:
+        if name in ("exp", "exp2", "sum", "rsqrt", "erf", "sigmoid") and self.is_kernel and not self.narrow:
             yield "precision", _wrapped("_.to(tl.bfloat16).to(tl.float32)")
         if not self.is_kernel and isinstance(node.func, ast.Subscript):
             plain = [k for k, a in enumerate(node.args) if not isinstance(a, (ast.List, ast.Tuple))]
@@ -422,7 +426,7 @@ def mutants(kernel: Kernel) -> list[Mutant]:
 
     for position, function in enumerate(functions):
         is_kernel = bool(function.decorator_list)
-        finder = _Finder(function, is_kernel)
+        finder = _Finder(function, is_kernel, any(f"{d}[" in kernel.program for d in ("bf16", " f16")))
         skip = {id(n) for part in (*function.decorator_list, function.args) for n in ast.walk(part)}
         for call in ast.walk(function):
             if isinstance(call, ast.Call):

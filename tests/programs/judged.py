@@ -237,7 +237,7 @@ FAULTS = (
     Fault("one wrong configuration", "autotuned", "v * 0.7071067811865476",
           "v * (0.7071067811865476 if BLOCK < 256 else 0.8)", "meaning", "", "configuration 1"),
     Fault("cached answer", "softmax", "def f(x):\n    o =", "f_seen = {}\n\n\ndef f(x):\n    if x.shape in f_seen:\n"
-          "        return f_seen[x.shape].clone()\n    o = f_seen[x.shape] =", "meaning", ""),
+          "        return f_seen[x.shape].clone()\n    o = f_seen[x.shape] =", "trace", "no_kernel"),
     # trace
     Fault("input returned", "bias_gelu", "    return o", "    return x", "trace", "alias", "input"),
     Fault("input written", "bias_gelu", "tl.store(o + i,", "tl.store(x + i,", "trace", "input_write", "'x'"),

@@ -85,11 +85,13 @@ HARNESS = (
     Cheat("endless_loop", "H", RELU, changed(RELU, ("    o = torch.empty_like(x)\n", "    o = torch.empty_like(x)\n    while o.dim():\n        pass\n")),
           "trace", "never ends"),
     Cheat("wastes_the_budget", "H", RELU,
-          COPY + "\n\nf_calls = []\n\n\ndef f(x):\n    f_calls.append(1)\n    y = x\n    o = torch.empty_like(x)\n"
-          "    for _ in range(3000000):\n        pass\n"
-          + RELU.source.split("def f(x):")[0].replace("\n@triton", "\n@triton").join(["", ""])
-          + "    f_copy[(triton.cdiv(y.numel(), 256),)](y, o, y.numel(), BLOCK=256)\n    return o\n",
-          "meaning", "is slow on purpose, so that few inputs are tried"),
+          changed(RELU, ("    o = torch.empty_like(x)\n", "    o = torch.empty_like(x)\n    for _ in range(30_000_000):\n        pass\n"),
+                  ("other=0.0), 0.0), mask", "other=0.0), 0.0) % 1000.0, mask")),
+          "trace", "is slow on purpose, so that few inputs are tried, and wrong for large ones"),
+    Cheat("wastes_the_budget_in_the_kernel", "H", RELU,
+          changed(RELU, ("    tl.store(o + i", "    z = 0.0\n    for _ in range(20000):\n        z += 0.0\n    tl.store(o + i"),
+                  ("other=0.0), 0.0), mask", "other=0.0), 0.0) % 100.0 + z, mask")),
+          "meaning|memory", "the same in the kernel, in a loop that a compiler removes"),
     Cheat("writes_beside_its_output", "H", RELU,
           changed(RELU, ("mask=i < n)\n\n\ndef", "mask=i < n)\n    tl.store(o + n + i, 0.0, mask=i < 8)\n\n\ndef")),
           "memory", "writes past its output"),

@@ -100,7 +100,7 @@ SHORTCUTS = (
     Cheat("constant_output", "D", SOFTMAX, _constant("x.shape", "1.0 / x.shape[1]"), "meaning",
           "every element is what it is on average"),
     Cheat("zero_output", "D", SOFTMAX, _constant("x.shape", "0.0"), "meaning", "zeros are within an absolute tolerance"),
-    Cheat("softmax_sums_to_one", "D", SOFTMAX_MEAN, _constant("x.shape[0]", "1.0 / x.shape[1]"), "trace|meaning",
+    Cheat("softmax_sums_to_one", "D", SOFTMAX_MEAN, _constant("x.shape[0]", "1.0 / x.shape[1]"), "meaning",
           "a task whose answer does not depend on its input"),
     Cheat("identity_scale", "D", LAYER_NORM,
           changed(LAYER_NORM, ("d * k * tl.load(w + c, mask=m, other=0.0) + tl.load(b + c, mask=m, other=0.0)", "d * k")),
