@@ -103,18 +103,39 @@ def load(spec: str | os.PathLike[str], ops: OpSet) -> LoadedModel:
     Raises:
         ParseError, VerifyError, UsageError: see :func:`drt.frontend.import_program`.
     """
-    from .frontend import SAVED_SUFFIX, load_model, saved_model
+    from .frontend import SAVED_SUFFIX, import_loaded, is_jax, load_model, saved_model
 
     text = os.fspath(spec)
     if text.endswith(SAVED_SUFFIX):
         return saved_model(text)
-    if not text.endswith(PROGRAM_SUFFIXES):
-        return load_model(text)
-    graph, _ = read_graph(text, ops)
+    if text.endswith(PROGRAM_SUFFIXES):
+        return _as_module(read_graph(text, ops)[0], {}, ops, text)
+    loaded = load_model(text)
+    if not is_jax(loaded):
+        return loaded
+    imported = import_loaded(loaded, ops=ops)
+    return _as_module(imported.graph, imported.state, ops, text)
+
+
+def _as_module(graph: Graph, state: Mapping[str, Any], ops: OpSet, spec: str) -> LoadedModel:
+    """Return a graph as the module that it is lowered to, with the tensors that it has."""
+    import torch
+
+    from .backend.to_torch import state_paths
+    from .frontend import load_model
+
     with tempfile.TemporaryDirectory(prefix="drt_") as folder:
-        file = Path(folder) / f"{Path(text).stem}.py"
-        file.write_text(lower(graph, ops), encoding="utf-8")
-        return attrs.evolve(load_model(file), spec=text)
+        file = Path(folder) / "model.py"
+        file.write_text(lower(graph, ops, state=state), encoding="utf-8")
+        loaded = attrs.evolve(load_model(file), spec=spec)
+    paths = state_paths(graph)
+    with torch.no_grad():
+        for i in graph.inputs:
+            if i.target in state:
+                *owner, leaf = paths[i.name]
+                held = getattr(loaded.module.get_submodule(".".join(owner)), leaf)  # type: ignore[union-attr]
+                held.copy_(state[i.target])
+    return loaded
 
 
 def transformed(graph: Graph, ops: OpSet, *, simplified: bool = False, expanded: bool = False) -> Graph:

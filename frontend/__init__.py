@@ -19,4 +19,5 @@ from .saved import saved_model as saved_model
 from .sources import from_text as from_text
 from .sources import import_loaded as import_loaded
 from .sources import import_program as import_program
+from .sources import is_jax as is_jax
 from .sources import parse_dynamic as parse_dynamic

@@ -10,7 +10,8 @@ import pytest
 import torch
 from drt import cli
 from drt.frontend import import_program, load_model
-from drt.ir import parse_graph, print_graph
+from drt.ir import builtin_ops, parse_graph, print_graph
+from drt.ways import load
 
 MODEL = """
 import torch
@@ -172,3 +173,57 @@ def test_help_teaches_by_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for word in ("import", "lower"):
         assert drt(word, "--help") == 0
         assert f"drt {word}" in capsys.readouterr().out
+
+
+def test_whatever_is_named_is_loaded_for_a_compile(model: Path) -> None:
+    loaded = load_model(f"{model}:Model")
+    loaded.module.eval()  # type: ignore[union-attr]
+    assert drt("import", model, "-q") == 0
+    torch.export.save(torch.export.export(loaded.module, loaded.example_inputs), "model.pt2")
+
+    for way in ("model.ir", "model.pt2"):
+        again = load(way, builtin_ops())
+        assert again.spec == way and [t.shape for t in again.example_inputs] == [(3, 4)]
+        own = again.module.state_dict()  # type: ignore[union-attr]
+        again.module.load_state_dict({k: v for k, v in loaded.module.state_dict().items() if k in own}, strict=False)  # type: ignore[union-attr]
+        with torch.no_grad():
+            for got, want in zip(again.module(*loaded.example_inputs), loaded.module(*loaded.example_inputs)):
+                assert torch.equal(got, want)
+
+
+JAX = """
+import jax.numpy as jnp
+import numpy as np
+
+TABLE = np.linspace(-1, 1, 3, dtype=np.float32)
+
+
+def mlp(params, x):
+    return jnp.tanh(x @ params["w"]) * jnp.asarray(TABLE)
+
+
+def get_params():
+    return {"w": np.arange(12, dtype=np.float32).reshape(4, 3) / 10}
+
+
+def get_inputs():
+    return [np.ones((2, 4), np.float32)]
+"""
+
+
+def test_programs_go_to_jax_and_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    jax = pytest.importorskip("jax")
+
+    monkeypatch.chdir(tmp_path)
+    Path("f.py").write_text(JAX)
+    namespace: dict[str, Any] = {}
+    exec(JAX, namespace)
+    (x,) = namespace["get_inputs"]()
+    want = torch.tensor(jax.numpy.asarray(namespace["mlp"](namespace["get_params"](), x)).tolist())
+    loaded = load("f.py:mlp", builtin_ops())
+    torch.testing.assert_close(loaded.module(torch.from_numpy(x)), want)
+    assert drt("import", "f.py:mlp", "-q", "-o", "a.ir") == 0
+    assert drt("lower", "f.py:mlp", "--to", "jax", "-o", "g.py") == 0
+    assert drt("import", "g.py:mlp", "-q", "-o", "b.ir") == 0
+    a, b = (parse_graph(Path(f).read_text()) for f in ("a.ir", "b.ir"))
+    assert [(n.op, n.attrs, n.types) for n in a.nodes] == [(n.op, n.attrs, n.types) for n in b.nodes]
