@@ -99,6 +99,25 @@ def _mul(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
     return b.build("aten.mul.Tensor", as_pair(x), _real_factor(b, y))
 
 
+def _matrix_product(target: str) -> Rule:
+    """A product of matrices of pairs: four real products, or two where one side is real."""
+
+    def rule(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
+        def times(p: Value, q: Value) -> Value:
+            return b.build(target, p, q)
+
+        x, y = a[:2]
+        if is_complex(x) and is_complex(y):
+            xr, xi, yr, yi = _part(b, x, 0), _part(b, x, 1), _part(b, y, 0), _part(b, y, 1)
+            real = b.build("aten.sub.Tensor", times(xr, yr), times(xi, yi))
+            return _pair(b, real, b.build("aten.add.Tensor", times(xr, yi), times(xi, yr)))
+        if is_complex(x):
+            return _pair(b, times(_part(b, x, 0), y), times(_part(b, x, 1), y))
+        return _pair(b, times(x, _part(b, y, 0)), times(x, _part(b, y, 1)))
+
+    return rule
+
+
 def _div(b: Importer, a: Sequence[Any], shape: tuple[Any, ...]) -> Value:
     if is_complex(a[1]):
         raise _NoRule
@@ -217,6 +236,8 @@ def _table() -> dict[str, Rule]:
         rules[f"aten.{name}.default"] = lambda b, a, shape, index=index: _part(b, a[0], index)  # type: ignore[misc]
     for name in ("conj", "_conj", "conj_physical", "_conj_physical"):
         rules[f"aten.{name}.default"] = _conjugate
+    for name in ("mm", "bmm", "matmul"):
+        rules[f"aten.{name}.default"] = _matrix_product(f"aten.{name}.default")
     for name in ("add.Tensor", "sub.Tensor", "neg.default"):
         rules[f"aten.{name}"] = _both(f"aten.{name}")
     for name in ("view", "reshape", "_unsafe_view", "squeeze"):

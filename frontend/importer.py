@@ -13,7 +13,6 @@ from typing import Any, TypeAlias
 
 import attrs
 import torch
-from torch.fx.experimental.proxy_tensor import make_fx
 
 from ..ir import DTYPES, Literal, OpSet, Size, TensorType, Unsupported, UsageError, VerifyError
 from ..ir.build import GraphBuilder
@@ -25,6 +24,7 @@ from .matching import AtenCall, Match, Mismatch, Value, match_call
 from .normal import CHECKS, KEPT_WHOLE, NORMAL, RANDOM
 from .sizes import SymbolTable
 from .spellings import basic_call
+from .tracing import traced_call
 from .widening import read_with_axis
 
 #: torch dtype -> IR dtype.
@@ -373,7 +373,7 @@ class Importer:
             return ""
         before = Mark(self)
         try:
-            traced = self._traced(overload, call, rule)
+            traced = traced_call(overload, call, rule, self.fake, self.fake_mode, TORCH_DTYPES)
             nodes = [n for n in traced.graph.nodes if n.op == "call_function"]
             if len(nodes) > MAX_DECOMPOSITION:
                 return f"its decomposition has {len(nodes)} nodes, expected at most {MAX_DECOMPOSITION}"
@@ -410,37 +410,6 @@ class Importer:
             return self._decompositions.get(overload) or torch._decomp.decomposition_table.get(overload)
         except KeyError:
             return None
-
-    def _traced(self, overload: torch._ops.OpOverload, call: AtenCall, rule: Any) -> torch.fx.GraphModule:
-        values = list(_values(call.arguments))
-        positions = iter(range(len(values)))
-
-        def template(argument: Any) -> Any:
-            if isinstance(argument, Value):
-                return _Hole(next(positions))
-            if isinstance(argument, tuple):
-                return [template(a) for a in argument]
-            return argument
-
-        shapes = {k: template(v) for k, v in call.arguments.items()}
-        schema = overload._schema.arguments
-
-        def f(*tensors: torch.Tensor) -> Any:
-            full = {a.name: _fill(shapes[a.name], tensors, "ScalarType" in str(a.real_type)) for a in schema}
-            args = [full[a.name] for a in schema if not a.kwarg_only]
-            kwargs = {a.name: full[a.name] for a in schema if a.kwarg_only}
-            return overload(*args, **kwargs)
-
-        fakes = [self.fake(v) for v in values]
-        table = {overload: rule} if rule is not None else {}
-        with torch.no_grad(), self.fake_mode:
-            functional = torch.func.functionalize(f, remove="mutations")
-            traced = make_fx(functional, decomposition_table=table, tracing_mode="symbolic")(*fakes)
-            if any(_is_mutating(n) for n in traced.graph.nodes):
-                # A composite kernel mutates its temporaries below the level at which its call is made functional.
-                again = torch.func.functionalize(traced, remove="mutations")
-                traced = make_fx(again, tracing_mode="symbolic")(*fakes)
-            return traced
 
     def fake(self, value: Value) -> torch.Tensor:
         """Return a fake tensor of the value's type."""
@@ -547,25 +516,6 @@ class Mark:
         i._casts, i.constants, i.unknown = self.casts, self.constants, self.unknown
 
 
-@attrs.frozen
-class _Hole:
-    """Where tensor ``index`` stands in the arguments of a call."""
-
-    index: int
-
-
-def _fill(value: Any, tensors: Sequence[torch.Tensor], is_dtype: bool) -> Any:
-    if isinstance(value, _Hole):
-        return tensors[value.index]
-    if isinstance(value, list):
-        return [_fill(v, tensors, is_dtype) for v in value]
-    if isinstance(value, str) and is_dtype:
-        return TORCH_DTYPES[value]
-    if isinstance(value, Size):
-        raise Unsupported("a symbolic size is an argument")
-    return value
-
-
 def _values(value: Any) -> Iterable[Value]:
     if isinstance(value, Value):
         yield value
@@ -579,10 +529,6 @@ def _values(value: Any) -> Iterable[Value]:
 
 def _is_composite(overload: torch._ops.OpOverload) -> bool:
     return torch._C._dispatch_has_kernel_for_dispatch_key(overload.name(), "CompositeImplicitAutograd")
-
-
-def _is_mutating(node: torch.fx.Node) -> bool:
-    return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
 
 
 def overload_of(target: str) -> torch._ops.OpOverload:

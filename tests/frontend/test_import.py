@@ -212,3 +212,25 @@ def test_unknown_name_in_dynamic() -> None:
 def test_a_violated_range_is_named() -> None:
     with pytest.raises(UsageError, match=r"Constraints violated \(B\): .*B"):
         import_module(lambda x: x.view(2, -1) + x.new_ones(2, 4), (torch.ones(8),), dynamic={"x": {0: "B"}})
+
+
+def test_a_program_on_the_meta_device_is_read_as_on_the_cpu() -> None:
+    def f(x: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        scale = torch.tensor(0.5, device=x.device)
+        loss = torch.nn.functional.cross_entropy(x, target, label_smoothing=0.1)
+        return torch.fft.rfft(x).abs(), loss, x.diff() * scale
+
+    args = torch.randn(4, 6), torch.randint(0, 6, (4,))
+    here, there = (import_module(f, tuple(t.to(device) for t in args)) for device in ("cpu", "meta"))
+    assert there.unknown == () and there.graph.types[there.graph.outputs[0]] == here.graph.types[here.graph.outputs[0]]
+    assert {n.op for n in here.graph.nodes} == {n.op for n in there.graph.nodes}
+
+
+def test_products_of_complex_matrices() -> None:
+    x, y = torch.randn(2, 3, 4, dtype=torch.complex64), torch.randn(2, 4, 5, dtype=torch.complex64)
+    for f in (lambda a, b: torch.bmm(a, b), lambda a, b: a[0] @ b[0], lambda a, b: a @ b.mT.mT):
+        imported = import_module(f, (x, y))
+        assert imported.unknown == ()
+        inputs = imported.bind(x, y)
+        got = imported.result(to_callable(imported.graph)(*inputs), inputs)
+        torch.testing.assert_close(got, f(x, y), rtol=1e-5, atol=1e-5)
