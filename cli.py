@@ -216,7 +216,7 @@ def ops_list(
     from . import cli_view
 
     known = operators(ops)
-    cli_view.showoperators([op for name, op in sorted(known.items()) if pattern in name])
+    cli_view.show_operators([op for name, op in sorted(known.items()) if pattern in name])
 
 
 @ops_app.command("show", epilog=examples("drt ops show softmax", "drt ops show squared_relu_gate --ops my_ops.drt"))

@@ -156,7 +156,7 @@ def _targets(rows: Sequence[ModelCoverage]) -> list[tuple[str, ...]]:
         for target in row.opaque:
             found[target.target].append((row.model, target))
     flops = sum(r.flops for r in rows)
-    lines = []
+    lines: list[tuple[str, ...]] = []
     for name, uses in sorted(found.items(), key=lambda item: (-sum(t.count for _, t in item[1]), item[0])):
         models = [m for m, _ in uses]
         shown = ", ".join(models[:4]) + (f" and {len(models) - 4} more" if len(models) > 4 else "")

@@ -185,7 +185,8 @@ def count(imported: Imported, ops: OpSet) -> ModelCoverage:
             opaque[target] = attrs.evolve(old, count=old.count + 1, flops=old.flops + flops, bytes=old.bytes + size)
     return ModelCoverage(
         model=graph.name, spec="", n_nodes=len(graph.nodes), n_opaque=sum(t.count for t in opaque.values()),
-        opaque=tuple(sorted(opaque.values(), key=lambda t: (-t.count, t.target))), **totals,
+        opaque=tuple(sorted(opaque.values(), key=lambda t: (-t.count, t.target))),
+        flops=totals["flops"], opaque_flops=totals["opaque_flops"], bytes=totals["bytes"], opaque_bytes=totals["opaque_bytes"],
     )  # fmt: skip
 
 

@@ -319,8 +319,9 @@ def _strides(graph: torch.fx.GraphModule) -> list[tuple[int, ...] | None]:
     for item in output.args[0] if isinstance(output.args[0], (tuple, list)) else output.args:
         meta = getattr(item, "meta", {})
         value = meta.get("example_value", meta.get("val"))
-        plain = isinstance(value, torch.Tensor) and all(type(s) is int for s in value.stride())
-        found.append(tuple(value.stride()) if plain else None)
+        strides = tuple(value.stride()) if isinstance(value, torch.Tensor) else ()
+        plain = isinstance(value, torch.Tensor) and all(type(s) is int for s in strides)
+        found.append(strides if plain else None)
     return found
 
 

@@ -160,18 +160,20 @@ def summarise(graph: Graph, ops: OpSet, reasons: Mapping[str, str] | None = None
         found[key] = found.get(key, 0) + 1
     state = [i.type for i in graph.inputs if i.kind != "input"]
     elements = [math.prod(s for s in t.shape if isinstance(s, int)) for t in state]
+    flops, size = None, None
     try:
         cost = graph_cost(graph, ops)
-    except DrtError:
-        cost = None
+        flops, size = cost.flops, cost.bytes
+    except DrtError:  # an operator whose work depends on its elements
+        pass
     return ImportSummary(
         graph=graph,
         operators=dict(sorted(operators.items(), key=lambda item: (-item[1], item[0]))),
         opaque=tuple((t, n, (reasons or {}).get(t, "")) for t, n in opaque.items()),
         n_parameters=sum(elements),
         parameter_bytes=sum(n * DTYPES[t.dtype] for n, t in zip(elements, state)),
-        flops=cost and cost.flops,
-        bytes=cost and cost.bytes,
+        flops=flops,
+        bytes=size,
     )
 
 

@@ -80,9 +80,9 @@ def conv_transpose(
 def scatter(x: Any, index: Any, src: Any, axis: Any, how: Any, include_self: Any) -> Any:
     """Put, or combine, the elements of src at places along an axis."""
     src = src[tuple(slice(n) for n in index.shape)]
-    place = jnp.meshgrid(*(jnp.arange(n) for n in index.shape), indexing="ij", sparse=True)
-    place[axis] = index
-    place = tuple(place)
+    everywhere = list(jnp.meshgrid(*(jnp.arange(n) for n in index.shape), indexing="ij", sparse=True))
+    everywhere[axis] = index
+    place = tuple(everywhere)
     if how == "put":
         return x.at[place].set(src)
     limits = jnp.finfo if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo

@@ -78,7 +78,7 @@ def _replaced(r: Reader, x: Value, update: Value, starts: Sequence[int], axis: i
     """Return ``x`` with a part replaced: what lies before and after it along each axis joined to it."""
     if axis == x.type.rank:
         return update
-    n, size, start = int(x.type.shape[axis]), int(update.type.shape[axis]), starts[axis]  # type: ignore[call-overload]
+    n, size, start = int(str(x.type.shape[axis])), int(str(update.type.shape[axis])), starts[axis]
     inner = x if size == n else r.add("slice", x, axis=axis, start=start, stop=start + size, step=1)
     middle = _replaced(r, inner, update, starts, axis + 1)
     parts = [r.add("slice", x, axis=axis, start=0, stop=start, step=1)] if start else []
@@ -205,7 +205,7 @@ def _flat_positions(r: Reader, indices: Entry, p: _Positions, clip: bool) -> Val
     def along(value: Value, axes: Sequence[int]) -> Value:
         shape = [1] * rank
         for size, axis in zip(value.type.shape, axes, strict=True):
-            shape[axis] = size  # type: ignore[call-overload]
+            shape[axis] = int(str(size))
         return r.reshape(value, shape)
 
     for axis, n in enumerate(p.shape):

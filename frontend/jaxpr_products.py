@@ -61,7 +61,7 @@ def conv_general_dilated(r: Reader, eqn: Any, operands: list[Entry], params: Par
     if params["batch_group_count"] != 1:
         raise Unsupported("a convolution with batch groups, expected feature groups")
     groups = params["feature_group_count"]
-    stride, padding = tuple(params["window_strides"]), [tuple(map(int, p)) for p in params["padding"]]
+    stride, padding = tuple(params["window_strides"]), [(int(a), int(b)) for a, b in params["padding"]]
     holes, dilation = tuple(params["lhs_dilation"] or (1,) * n), tuple(params["rhs_dilation"] or (1,) * n)
     y = None
     if max(holes) > 1:
@@ -144,7 +144,7 @@ def window(kind: str) -> Rule:
         x = r.permute(x, order)
         # Padding beyond half the window, or uneven, is put around before.
         if any(p != q or not 0 <= 2 * p <= sizes[a] for a in axes for p, q in [padding[a]]):
-            x = padded(r, x, [(0, 0, 0)] * len(others) + [(*padding[a], 0) for a in axes], nothing)
+            x = padded(r, x, [(0, 0, 0)] * len(others) + [(padding[a][0], padding[a][1], 0) for a in axes], nothing)
             own = [0] * len(axes)
         else:
             own = [padding[a][0] for a in axes]

@@ -290,7 +290,8 @@ def _flat_sizes(
             trial = shrinker.build({**sizes, chosen: min(most, 7)})
             if trial is None:
                 continue
-            rest = max(math.prod(int(x) for x in i.type.shape) for i in trial.inputs) // min(most, 7)  # type: ignore[arg-type]
+            largest = max(math.prod(int(str(x)) for x in i.type.shape) for i in trial.inputs)
+            rest = largest // min(most, 7)
             if rest % 2 == 0:
                 continue
             size = pow(rest, -1, tile)

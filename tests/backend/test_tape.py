@@ -10,7 +10,7 @@ import torch
 from drt.backend.candidate import Candidate
 from drt.backend.triton_gen import TemplateTranslator
 from drt.backend.verify.compiling import submit_fragment, why_no_tape
-from drt.backend.verify.tape import TapeError, Replay, Tape, TapeRecorder
+from drt.backend.verify.tape import Replay, Tape, TapeError, TapeRecorder
 from drt.ir import Graph, parse_graph
 
 SCALE = """
