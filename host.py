@@ -69,6 +69,7 @@ def _common(module: nn.Module | Callable[..., Any], imported: Imported, graph: G
         "constants": constants,
         "result": _result_template(imported, graph),
         "training": mode_of(module),
+        "autocast": imported.autocast,
     }
 
 

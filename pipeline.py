@@ -150,6 +150,21 @@ def build(
     if not imported.graph.live_out:
         raise UsageError("gives no tensors and updates none, expected at least one", subject=imported.graph.name)
     progress("export", 1, 1, f"{len(imported.graph.nodes)} operators")
+    with torch.autocast(device, enabled=False):  # the program has its casts; references must not cast again
+        return _build(imported, ops, args, kwargs, options, progress, exact_only, device)
+
+
+def _build(
+    imported: Imported,
+    ops: OpSet,
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    options: CompileOptions,
+    progress: Progress,
+    exact_only: bool,
+    device: str,
+) -> Compiled:
+    """Rewrite and cut an imported program, and find a kernel for each fragment."""
     progress("rewrite", 0, 1)
     graph, applied = simplify(imported.graph, ops, exact_only=exact_only)
     progress("rewrite", 1, 1, f"{len(applied)} rewrites")

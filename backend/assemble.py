@@ -60,6 +60,7 @@ class Host:
         constants: graph input -> Python text that makes the tensor (tensors in the module's code).
         result: Python text of the result; ``{0}``, ``{1}`` stand for the graph's outputs.
         training: the mode that the program was exported in; None where it makes no difference.
+        autocast: the type of device (``cuda``) for which autocast was on around the export; its casts are in the program.
         registry: for ``source == ""``: module name -> (type, is_parameter), from which an empty module is built.
     """
 
@@ -73,6 +74,7 @@ class Host:
     constants: Mapping[str, str] = attrs.field(factory=dict)
     result: str = "{0}"
     training: bool | None = None
+    autocast: str = ""
     registry: Mapping[str, tuple[TensorType, bool]] = attrs.field(factory=dict)
 
 
@@ -233,6 +235,8 @@ def _forward(
     if packed:
         out += [*_pack_method(graph, packed, packed_names, host, names, ops), ""]
     comma = f", {host.parameters}" if host.parameters else ""
+    if host.autocast:
+        out.append(f'    @torch.autocast("{host.autocast}", enabled=False)')
     out += ["    @torch.no_grad()", f"    def forward(self{comma}):"]
     body: list[str] = []
     bound: set[str] = set()
@@ -357,6 +361,8 @@ def _guards(graph: Graph, host: Host, names: _Names) -> list[str]:
         tests.append(f"{text} is {value!r}" if value is None or isinstance(value, bool) else f"{text} == {value!r}")
     if host.training is not None:
         tests.append(f"self.training is {host.training}")
+    if not host.autocast and tensors:
+        tests.append(f"not torch.is_autocast_enabled({tensors[0]}.device.type)")
     tests.append(f"_runs_kernels({', '.join(tensors)})" if tensors else "triton.knobs.runtime.interpret")
     return [*_unless(tests, host, given), *_size_guards(graph, host, names, given)]
 

@@ -74,6 +74,7 @@ class Imported:
         in_spec: how the arguments of a call become the graph's inputs.
         out_spec: how the graph's outputs become the result.
         unknown: the ATen targets that are left opaque.
+        autocast: the type of device (``cpu``, ``cuda``) for which autocast was on around the import, as far as it casts.
     """
 
     graph: Graph
@@ -81,6 +82,7 @@ class Imported:
     in_spec: InSpec
     out_spec: OutSpec
     unknown: tuple[Unknown, ...]
+    autocast: str = ""
 
     def bind(self, *args: Any, **kwargs: Any) -> list[torch.Tensor]:
         """Return the tensors for the graph's inputs, state included, in order.
@@ -145,11 +147,19 @@ def import_module(
         program = _exported(owner, args, kwargs, shapes, title)
     try:
         imported = exported_graph(program, title, ops, args, kwargs, dynamic, (paths, parameters))
+        imported = attrs.evolve(imported, autocast=_autocast_of(args, kwargs, owner))
         if not unroll_steps:
             return imported
         return attrs.evolve(imported, graph=eliminate_dead_code(unroll(imported.graph, unroll_steps, ops)))
     except Unsupported as error:
         raise UsageError(error.message, place=error.place, subject=title) from None
+
+
+def _autocast_of(args: Any, kwargs: Any, module: torch.nn.Module) -> str:
+    """Return the type of the program's device where autocast is on for it now; empty elsewhere."""
+    tensors = [t for t in pytree.tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)] + list(module.parameters())
+    device = tensors[0].device.type if tensors else "cpu"
+    return device if device in ("cpu", "cuda") and torch.is_autocast_enabled(device) else ""
 
 
 # -- export ---------------------------------------------------------------------------------------------------------------
