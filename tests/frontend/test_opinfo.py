@@ -6,7 +6,7 @@ own dtype; and the meaning of its operators (the oracle, in float64) is compared
 
 * What stays opaque, is refused or differs is listed with a reason in ``tests/programs/opinfo_expected.py``; anything else
   fails.  An entry there that matches nothing fails the complete run.
-* The default run takes one sample of a part of the table, the same part each time; ``--full`` takes up to 24 of each
+* The default run takes one sample of every twelfth operator; ``--full`` takes up to 24 of each
   operator in float32 and some in int64, bool and bfloat16.
 * ``python tests/frontend/test_opinfo.py --report [--most N] [NAME ...]`` prints known, opaque, refused and different
   samples for each operator (names may have ``*``), and the reasons with ``--reasons``.
@@ -32,7 +32,7 @@ from programs.opinfo_expected import EXPECTED, Expected
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 #: Every how manieth operator the default run looks at.
-STRIDE = 6
+STRIDE = 12
 
 
 def expected_for(outcome: Outcome) -> Expected | None:
@@ -51,13 +51,11 @@ def unexplained(outcomes: list[Outcome]) -> list[str]:
     ]
 
 
-@pytest.mark.full
-@pytest.mark.parametrize("part", range(4))
-def test_samples_of_pytorch(part: int) -> None:
-    outcomes = []
-    for info in op_infos()[part * STRIDE // 4 :: STRIDE]:
-        outcomes += examine(samples(info, torch.float32, 1))
-    assert outcomes and not unexplained(outcomes), "\n".join(unexplained(outcomes)[:10])
+def test_samples_of_pytorch() -> None:
+    # Calls of different operators side by side: exporting a program takes longer than a call in it.
+    chosen = [s for info in op_infos()[::STRIDE] for s in samples(info, torch.float32, 1)]
+    outcomes = examine(chosen)
+    assert len(outcomes) > 50 and not unexplained(outcomes), "\n".join(unexplained(outcomes)[:10])
 
 
 @pytest.mark.full
