@@ -30,7 +30,9 @@ MODULES = (
 )
 
 #: Functions of :mod:`drt.backend.jax_functions`, for what JAX has under no name; clauses call them ``drt.pad``.
-JAX_FUNCTIONS = frozenset({"pad", "max_pool", "sum_pool", "avg_pool", "conv_transpose", "scatter", "search", "take_along"})
+JAX_FUNCTIONS = frozenset(
+    {"pad", "max_pool", "sum_pool", "avg_pool", "conv_transpose", "scatter", "search", "take_along"}
+)
 
 
 def _words(text: str) -> frozenset[str]:

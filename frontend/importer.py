@@ -269,7 +269,7 @@ class Importer:
         self.stem = names[0] if len(names) == 1 else names[0].removesuffix("_0")
         complex_result = any(isinstance(f, torch.Tensor) and f.is_complex() for f in fakes)
         if complex_result or any(v.complex for v in _values(call.arguments)):
-            read = read_call(self, call, expected, complex_result, used, names)
+            read: Sequence[Any] | str | None = read_call(self, call, expected, complex_result, used, names)
             if read is None:
                 read = self._decomposed(overload, call, expected, used, names)
             if isinstance(read, list):

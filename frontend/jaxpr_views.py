@@ -164,7 +164,7 @@ def concatenate(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> l
 def padded(r: Reader, x: Value, widths: Sequence[tuple[int, int, int]], value: Any) -> Value:
     """Return ``x`` with ``(before, after, between)`` elements of a number around and between its own along each axis."""
     for axis, (_, _, between) in enumerate(widths):
-        size = int(x.type.shape[axis])  # type: ignore[call-overload]
+        size = int(str(x.type.shape[axis]))
         if between and size > 1:
             shape = list(x.type.shape)
             column = r.reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])  # type: ignore[list-item]

@@ -72,7 +72,10 @@ def test_instances_are_small_valid_programs_of_one_shape(name: str) -> None:
         assert max(int(t.numel) for t in small.types.values()) <= 70_000  # type: ignore[arg-type]
         for a, b in zip(small.inputs, graph.inputs, strict=True):
             assert a.type.dtype == b.type.dtype and a.type.rank == b.type.rank
-            assert [s == 1 for s in a.type.shape] == [s == 1 for s in b.type.shape] or instance.name in ("tiny", "lowest")
+            assert [s == 1 for s in a.type.shape] == [s == 1 for s in b.type.shape] or instance.name in (
+                "tiny",
+                "lowest",
+            )
 
 
 def test_equal_sizes_become_different_where_they_may() -> None:
