@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from ..ir import Graph, Size, SizeLike, UsageError
-from ..ir.guards import solved_for
+from ..ir.linear import solved_for
 from ..ir.size import symbols_of
 from .opaque import size_text
 

@@ -41,6 +41,7 @@ class Scope:
         self.names: dict[str, str] = {}
 
     def add(self, value: str) -> str:
+        """Return a new name for a value."""
         name = clean_name(value)
         while name in self.taken or keyword.iskeyword(name):
             name += "_"

@@ -10,7 +10,8 @@ from typing import Any
 from .build import GraphBuilder
 from .errors import Unsatisfiable, UsageError
 from .graph import OPAQUE, Graph, Input, Literal, Node
-from .guards import Guard, choices, solve
+from .guards import Guard, choices
+from .linear import solve
 from .load import builtin_ops
 from .opdef import OpSet
 from .size import Size, SizeLike, Symbol, substitute, symbols_of

@@ -16,6 +16,7 @@ import attrs
 
 from .errors import Unsupported
 from .evaluate import UNKNOWN, Truth, assuming
+from .linear import solve, split_terms, sum_terms
 from .size import (
     Quotient,
     Size,
@@ -119,7 +120,7 @@ def relation(op: str, a: SizeLike, b: SizeLike) -> Relation | bool:
         if remainder is not None:
             return Relation(op, remainder, 0)
     # The constant keeps its place behind the common factor: 2*B <= 7 is B <= 3.
-    terms, constant = _split(difference)
+    terms, constant = split_terms(difference)
     factor = math.gcd(*terms.values())
     if op in ("==", "!="):
         if constant % factor:
@@ -132,27 +133,9 @@ def relation(op: str, a: SizeLike, b: SizeLike) -> Relation | bool:
         terms = _without_common(terms)
     if next(iter(terms.values())) < 0:
         terms, constant, op = {m: -c for m, c in terms.items()}, -constant, _TURNED[op]
-    left = _sum({m: c for m, c in terms.items() if c > 0})
-    right = _sum({m: -c for m, c in terms.items() if c < 0}) - constant
+    left = sum_terms({m: c for m, c in terms.items() if c > 0})
+    right = sum_terms({m: -c for m, c in terms.items() if c < 0}) - constant
     return Relation(op, left, right)
-
-
-def _split(size: SizeLike) -> tuple[dict[Any, int], int]:
-    """Return the terms without the constant, and the constant."""
-    if isinstance(size, int):
-        return {}, size
-    terms = dict(size.terms)
-    return {m: c for m, c in terms.items() if m}, terms.get((), 0)
-
-
-def _sum(terms: Mapping[Any, int]) -> SizeLike:
-    total: SizeLike = 0
-    for monomial, coefficient in terms.items():
-        product: SizeLike = coefficient
-        for atom in monomial:
-            product = product * Size((((atom,), 1),))
-        total = total + product
-    return total
 
 
 def _without_common(terms: dict[Any, int]) -> dict[Any, int]:
@@ -171,7 +154,7 @@ def _without_common(terms: dict[Any, int]) -> dict[Any, int]:
 
 def _as_remainder(difference: SizeLike) -> SizeLike | None:
     """Return ``s % m`` where ``difference`` is a multiple of ``s - m*(s // m)``; None for anything else."""
-    terms, constant = _split(difference)
+    terms, constant = split_terms(difference)
     if constant:
         return None
     for monomial, c in terms.items():
@@ -180,9 +163,9 @@ def _as_remainder(difference: SizeLike) -> SizeLike | None:
                 continue
             rest = list(monomial)
             rest.remove(atom)
-            scale = _sum({tuple(rest): -c // atom.b})
+            scale = sum_terms({tuple(rest): -c // atom.b})
             whole = scale * (atom.a - atom.b * Size((((atom,), 1),)))
-            if whole == difference and bounds(_sum({tuple(rest): 1}))[0] >= 1:
+            if whole == difference and bounds(sum_terms({tuple(rest): 1}))[0] >= 1:
                 return modulo(atom.a, atom.b)
     return None
 
@@ -232,7 +215,7 @@ class Facts:
 
     def _learn_equal(self, r: Relation) -> bool:
         """Replace a symbol that an equation determines."""
-        terms, _ = _split(r.a - r.b)
+        terms, _ = split_terms(r.a - r.b)
         for monomial, c in terms.items():
             if len(monomial) != 1 or not isinstance(monomial[0], Symbol) or abs(c) != 1:
                 continue
@@ -272,10 +255,10 @@ class Facts:
         if known is not None:
             return known
         part, constant, sign = _direction(difference)
-        terms, _ = _split(part)
+        terms, _ = split_terms(part)
         # The part may be a multiple of one that is known.
         factor = math.gcd(*terms.values())
-        part = _sum({m: c // factor for m, c in terms.items()})
+        part = sum_terms({m: c // factor for m, c in terms.items()})
         lo, hi = bounds(part)
         known_lo, known_hi = self._between.get(part, (-math.inf, math.inf))
         lo, hi = max(lo, known_lo), min(hi, known_hi)
@@ -353,9 +336,9 @@ def _alone(size: SizeLike) -> Symbol | None:
 
 def _direction(size: SizeLike) -> tuple[SizeLike, int, int]:
     """Return (part, constant, sign) with ``size == sign * part + constant`` and the first coefficient of part positive."""
-    terms, constant = _split(size)
+    terms, constant = split_terms(size)
     sign = 1 if next(iter(terms.values())) > 0 else -1
-    return _sum({m: sign * c for m, c in terms.items()}), constant, sign
+    return sum_terms({m: sign * c for m, c in terms.items()}), constant, sign
 
 
 def _plain(size: SizeLike) -> SizeLike:
@@ -587,29 +570,3 @@ def _solved(name: str, guards: Iterable[Guard], env: Mapping[str, int]) -> int |
         if value is not None:
             return value
     return None
-
-
-def solved_for(size: SizeLike, name: str) -> tuple[SizeLike, SizeLike] | None:
-    """Return (factor, rest) with ``size == factor * name + rest``, neither speaking of ``name``; None where there are none."""
-    factor: SizeLike = 0
-    rest: SizeLike = 0
-    for monomial, c in size.terms if isinstance(size, Size) else [((), size)]:
-        own = [a for a in monomial if isinstance(a, Symbol) and a.name == name]
-        others = [a for a in monomial if a not in own]
-        if len(own) > 1 or name in {s.name for a in others for s in symbols_of(Size((((a,), 1),)))}:
-            return None
-        term = _sum({tuple(others): c})
-        factor, rest = (factor + term, rest) if own else (factor, rest + term)
-    return None if factor == 0 else (factor, rest)
-
-
-def solve(size: SizeLike, name: str) -> int | None:
-    """Return the value of the symbol ``name`` for which a size that is linear in it is 0; None where there is none."""
-    terms, constant = _split(size)
-    if len(terms) != 1:
-        return None
-    ((monomial, c),) = terms.items()
-    symbol = monomial[0] if len(monomial) == 1 else None
-    if not isinstance(symbol, Symbol) or symbol.name != name or constant % c:
-        return None
-    return -constant // c

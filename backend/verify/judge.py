@@ -535,6 +535,8 @@ def _read_fragment(
         expected=expected,
         kind=kind,
         evidence=evidence,
+        # A launcher may draw the seed of its kernels as a number.
+        random=type(judge) is not FragmentJudge,
         require_kernel=not mixed,
     )
     judge.judge_values(reply, docket, known)

@@ -382,12 +382,12 @@ def test_a_sloppy_constant_that_bf16_hides_is_another_function() -> None:
     assert verdict.passed and any("0.70711" in flag for flag in verdict.flags), verdict.flags
 
 
-def test_a_value_read_in_the_launcher_makes_no_claim() -> None:
+def test_a_value_read_in_the_launcher_is_refused() -> None:
     source = MEAN_KERNEL.replace(
         "    f_kernel[(", "    scale = float(torch.zeros(1, dtype=x.dtype).sum())\n    f_kernel[("
     )
-    evidence = _evidence(_judged(MEAN, source))
-    assert evidence["outcome"] == "not_applicable" and "read out" in str(evidence["reason"])
+    verdict = _judged(MEAN, source)
+    assert (verdict.gate, verdict.label) == ("trace", "sync")
 
 
 def test_integers_alone_are_not_compared() -> None:

@@ -61,7 +61,10 @@ def drt(*words: object) -> int:
 @pytest.mark.parametrize(
     "words, line",
     [
-        ([], "drt: no command given, expected one of compile, verify, import, lower, ir, ops, synth; see drt --help"),
+        (
+            [],
+            "drt: no command given, expected one of compile, verify, doctor, import, lower, ir, ops, synth; see drt --help",
+        ),
         (["fly"], "drt: no such command 'fly'"),
         (["compile"], "drt: compile: missing argument 'MODEL'"),
         (["compile", "m.py", "--nope"], "drt: compile: no such option: --nope"),

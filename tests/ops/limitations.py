@@ -109,7 +109,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
     ),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
-    *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "hardshrink", "softshrink", "tanhshrink", "softmin")),
+    *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "tanhshrink", "softmin")),
     Limitation("batch_norm_training", "import", "imported as batch_norm_untracked", _FUSED),
     Limitation("normalize", "import", "imported as div", _FUSED),
     Limitation("matmul_shared", "import", "imported as matmul", "a product of two matrices is matmul", rare=True),
@@ -127,6 +127,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
         Limitation(op, "dtypes", f"[{op}_dtype]", "random integers of such distributions are rare; they stay PyTorch's own", rare=True)
         for op in ("geometric_like", "dropout")
     ),
+    Limitation("permute", "accepts", "[permute_c1]", "axes that count from the back are turned round on import", rare=True),
     Limitation("flatten", "import", "imported as reshape", "PyTorch exports it as a reshape"),
     Limitation("narrow", "import", "imported as slice", "PyTorch exports it as a slice"),
     *(

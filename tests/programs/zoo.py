@@ -370,7 +370,7 @@ PROGRAMS: dict[str, Program] = {
     "manual attention": Program(ManualAttention, lambda: tuple(randn(2, 5, 4, dtype=torch.bfloat16) for _ in "qkv")),
     "swiglu": Program(lambda: SwiGlu().to(torch.bfloat16), lambda: (randn(2, 3, 16, dtype=torch.bfloat16),)),
     "decoder": Program(Decoder, lambda: (randn(2, 6, 16), torch.arange(6)[None].repeat(2, 1)), tolerance=1e-5),
-    "lstm": Program(Recurrent, lambda: (randn(2, 4, 6),), opaque=("aten.lstm.input",)),
+    "lstm": Program(Recurrent, lambda: (randn(2, 4, 6),), operators=("lstm",)),
     "tied": Program(Tied, lambda: (torch.randint(0, 11, (2, 3)),), operators=("embedding",)),
     "buffers": Program(Counter, lambda: (randn(3, 4),)),
     "constants": Program(Constants, lambda: (randn(2, 3),)),
