@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # Set before torch is loaded: the workers of a parallel run share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -38,3 +39,14 @@ def _has_gpu() -> bool:
     import torch
 
     return torch.cuda.is_available()
+
+
+@pytest.fixture(autouse=True)
+def _settings_stay() -> Iterator[None]:
+    """Fail the test that leaves another default dtype behind, rather than the next one that relies on it."""
+    yield
+    import torch
+
+    found = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float32)
+    assert found == torch.float32, f"the test leaves the default dtype at {found}"

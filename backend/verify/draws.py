@@ -21,7 +21,7 @@ from ..sandbox import Frame, Reply, interpreter_sandbox
 from . import reading, shrink
 from .chance import CONFIRMED, CONVINCING, DRAWS, FEWEST_DRAWS, MORE_DRAWS, Difference, compare_draws
 from .judge import FragmentJudge, Trial, one_thread, reference_evaluations, worker_job
-from .reference import Reference
+from .reference import Reference, process_settings
 from .tolerance import compare
 from .verdict import Docket
 
@@ -86,7 +86,7 @@ class DrawsJudge(FragmentJudge):
         """Return draws of the definition, in float64."""
         trial = self.trials[run]
         graph = self.instances[trial.instance].graph
-        with torch.random.fork_rng(devices=[]), one_thread():
+        with process_settings, torch.random.fork_rng(devices=[]), one_thread():
             torch.manual_seed(seed % 2**62)
             rows = [self.oracle.run(graph, trial.inputs) for _ in range(n)]
         return [[o for o in row if isinstance(o, torch.Tensor)] for row in rows]
@@ -177,7 +177,7 @@ def equal_numbers(
         outputs: the candidate's, in order.
     """
     smallest = min((o.numel() for o in outputs), default=0)
-    with torch.random.fork_rng(devices=[]), one_thread():
+    with process_settings, torch.random.fork_rng(devices=[]), one_thread():
         variants = reference_evaluations(call, given, precision, smallest, seed % 1000003)
     for i, out in enumerate(outputs):
         mean = torch.stack([v[i].to(torch.float64) for v in variants]).mean(0)
@@ -308,7 +308,7 @@ class ModuleDraws:
         """Return the reference's draws by name (``out.0``, ``state.running_mean``), stacked."""
         before = self.truth.module.state_dict()
         columns: dict[str, list[torch.Tensor]] = {}
-        with torch.random.fork_rng(devices=[]), one_thread():
+        with process_settings, torch.random.fork_rng(devices=[]), one_thread():
             for k in range(n):
                 torch.manual_seed(seed + k)
                 result, after = self.truth.call(args, kwargs)

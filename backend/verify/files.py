@@ -26,7 +26,7 @@ from .draws import ModuleDraws, with_draws
 from .families import secret_seed
 from .judge import one_thread
 from .policy import check_source
-from .reference import MOVES, Reference, ReferenceResult, moved, randomize_state
+from .reference import MOVES, Reference, ReferenceResult, moved, process_settings, randomize_state
 from .tolerance import compare
 from .verdict import Docket, Verdict
 
@@ -115,7 +115,7 @@ def verify_module(
         return docket.verdict()
     generator = torch.Generator().manual_seed(seed % 2**62)
     small = _count(list(example_inputs)) + _count(list(reference.parameters())) < INTERPRETED_ELEMENTS
-    with torch.random.fork_rng(), one_thread() if small else contextlib.nullcontext():
+    with process_settings, torch.random.fork_rng(), one_thread() if small else contextlib.nullcontext():
         model = _on_cpu(reference)
         randomize_state(model, generator)
         truth = Reference(model, precision, seed % 2**31)
@@ -167,17 +167,18 @@ def verify_files(
         UsageError: the reference file is missing, incomplete, or raises.
     """
     path = Path(reference)
-    namespace = _load(path)
+    with process_settings:
+        namespace = _load(path)
     missing = [n for n in ("Model", "get_inputs") if not hasattr(namespace, n)]
     if missing:
         raise UsageError(f"defines no {missing[0]}, expected Model, get_inputs and get_init_inputs", place=str(path))
-    init_args, init_kwargs = _arguments(getattr(namespace, "get_init_inputs", list)())
-    with torch.random.fork_rng():
+    with process_settings, torch.random.fork_rng():
         torch.manual_seed(0)
+        init_args, init_kwargs = _arguments(getattr(namespace, "get_init_inputs", list)())
         model = namespace.Model(*init_args, **init_kwargs)
 
     def new_inputs(k: int) -> Inputs:
-        with torch.random.fork_rng():
+        with process_settings, torch.random.fork_rng():
             torch.manual_seed(k % 2**63)
             return _arguments(namespace.get_inputs())
 

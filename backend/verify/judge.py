@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from threading import Lock
 from typing import Any
 
 import attrs
@@ -80,15 +81,28 @@ def worker_job(
     return {"kind": "fragment", "source": source, "entry": entry, "names": names, "runs": listing, "budget_s": budget_s}
 
 
-@contextlib.contextmanager
-def one_thread() -> Iterator[None]:
-    """Run small tensor work in one thread: at these sizes waking the others takes longer than the work."""
-    n = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n)
+class one_thread(contextlib.ContextDecorator):
+    """Run small tensor work in one thread: at these sizes waking the others takes longer than the work.
+
+    The setting is the process's: the last of several to leave restores it.
+    """
+
+    _lock, _n_inside, _saved = Lock(), 0, 1
+
+    def __enter__(self) -> None:
+        cls = type(self)
+        with cls._lock:
+            if not cls._n_inside:
+                cls._saved = torch.get_num_threads()
+                torch.set_num_threads(1)
+            cls._n_inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        cls = type(self)
+        with cls._lock:
+            cls._n_inside -= 1
+            if not cls._n_inside:
+                torch.set_num_threads(cls._saved)
 
 
 class FragmentJudge:

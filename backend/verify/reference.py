@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -72,6 +73,11 @@ def _is_low(value: Any) -> bool:
 def to_float64(value: Any) -> Any:
     """Return a nest with every floating-point tensor in float64."""
     return tree_map(lambda t: t.double() if isinstance(t, torch.Tensor) and t.is_floating_point() else t, value)
+
+
+#: PyTorch's default dtype and generator belong to the process.  A thread holds this while it changes them, and while it
+#: runs a user's reference, which may rely on them.
+process_settings = threading.RLock()
 
 
 @contextlib.contextmanager
@@ -172,7 +178,7 @@ class Reference:
                 aliases.add(held[where])
             held.setdefault(where, f"output {i}")
         wide_module = _widened(self.module)
-        with torch.no_grad(), _default_float64():
+        with process_settings, torch.no_grad(), _default_float64():
             wide = [t for t in tree_leaves(wide_module(*to_float64(args), **to_float64(kwargs))) if _is_tensor(t)]
         truth = [w if w.is_floating_point() == t.is_floating_point() else w.to(t.dtype)
                  for w, t in zip(wide, tensors, strict=True)]  # fmt: skip

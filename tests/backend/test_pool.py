@@ -6,9 +6,12 @@ import os
 import signal
 import threading
 import time
+from pathlib import Path
 
+import torch
 from drt.backend.candidate import Candidate
 from drt.backend.sandbox import interpreter_sandbox
+from drt.backend.verify import verify_files
 from drt.backend.verify.pool import JudgePool, summarise
 from drt.backend.verify.verdict import GateReport, Verdict
 from drt.ir import parse_graph
@@ -79,3 +82,19 @@ def test_the_report_averages_the_gates_that_ran() -> None:
     report = summarise([a, b], 4.0)
     assert report.gate_ms == {"policy": 3.0, "memory": 30.0}
     assert (report.n_passed, report.labels, report.per_s) == (1, {"import": 1}, 0.5)
+
+
+def test_references_side_by_side_leave_the_settings_of_the_process_alone(tmp_path: Path) -> None:
+    """Each of them runs in float64 and under a seed, for a while: the default dtype and the thread count are shared."""
+    model = "import time\nimport torch\n\n\nclass Model(torch.nn.Module):\n    def forward(self, x):\n"
+    model += "        time.sleep(0.01)\n        return x + torch.ones(3)\n\n\n"
+    model += "def get_inputs():\n    time.sleep(0.01)\n    return [torch.randn(3)]\n\n\ndef get_init_inputs():\n    return []\n"
+    (tmp_path / "model.py").write_text(model)
+    (tmp_path / "fast.py").write_text(model.replace("class Model", "class ModelNew"))
+    n_threads = torch.get_num_threads()
+    with JudgePool(jobs=4) as pool:
+        futures = [
+            pool.call(lambda: verify_files(tmp_path / "model.py", tmp_path / "fast.py", device="cpu")) for _ in range(6)
+        ]
+        assert {f.result().label for f in futures} == {"no_kernel"}
+    assert (torch.get_default_dtype(), torch.get_num_threads()) == (torch.float32, n_threads)
