@@ -17,6 +17,7 @@ A mutant for which none of these holds counts as wrong, whatever its outputs are
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from typing import Any
 
@@ -75,6 +76,12 @@ def _run(kernel: Kernel, source: str, seed: int) -> _Outputs:
     return _Outputs("ok" if finished else f"{reply.status} after {made} runs", bits)
 
 
+@functools.lru_cache(maxsize=8)
+def _right_run(kernel: Kernel, seed: int) -> _Outputs:
+    """Return what the right kernel gives; mutants come kernel by kernel, so few need to be kept."""
+    return _run(kernel, kernel.source, seed)
+
+
 def _canonical(ttir: str) -> str:
     """Return Triton IR without places and with values numbered in order."""
     text = re.sub(r"^#loc.*$", "", ttir, flags=re.M)
@@ -100,14 +107,16 @@ def _code(graph: Graph, kernel: Kernel, source: str) -> Any:
     return repr(kernels), steps, tape["outputs"]
 
 
-def _same_code(kernel: Kernel, source: str) -> bool:
+@functools.lru_cache(maxsize=4)
+def _right_code(kernel: Kernel) -> list[tuple[Graph, Any]]:
+    """Return the right kernel's code, for its own sizes and for small odd ones."""
     judge = FragmentJudge(kernel.graph, seed=1, pinned=kernel.pinned)
     graphs = [bind(kernel.graph), *(i.graph for i in judge.instances[:1])]
-    for graph in graphs:
-        right, mutated = _code(graph, kernel, kernel.source), _code(graph, kernel, source)
-        if right is None or right != mutated:
-            return False
-    return True
+    return [(graph, _code(graph, kernel, kernel.source)) for graph in graphs]
+
+
+def _same_code(kernel: Kernel, source: str) -> bool:
+    return all(right is not None and right == _code(graph, kernel, source) for graph, right in _right_code(kernel))
 
 
 def _probes(kernel: Kernel, source: str) -> list[str]:
@@ -158,13 +167,13 @@ def argue(kernel: Kernel, source: str, change: str, kind: str, seed: int = 1) ->
     """
     if _same_code(kernel, source):
         return "same code"
-    right = _run(kernel, kernel.source, seed)
+    right = _right_run(kernel, seed)
     if not right.same(_run(kernel, source, seed)):
         return "exact algebra" if kind != "precision" and _same_in_the_ring(kernel, source, seed) else ""
     probes = _probes(kernel, source)
     if probes and all(right.same(_run(kernel, p, seed)) for p in probes):
         return "unused lanes"
-    if not all(_run(kernel, kernel.source, s).same(_run(kernel, source, s)) for s in (seed + 1, seed + 2)):
+    if not all(_right_run(kernel, s).same(_run(kernel, source, s)) for s in (seed + 1, seed + 2)):
         return ""
     for name, pattern, reason in REASONS:
         if re.fullmatch(name, kernel.name) and re.fullmatch(pattern, change):
