@@ -9,7 +9,9 @@ from hashlib import blake2b
 import attrs
 
 from ..ir import Graph, OpDef, OpSet, UsageError, print_graph
+from ..ir import expr as ex
 from ..ir.effects import random_operators
+from ..ir.opdef import Expand, Opaque
 from .profiles import PROFILES, Profile
 
 
@@ -95,7 +97,7 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
     for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
         if n not in ops and n not in families:
             raise UsageError(f"unknown operator or family '{n}', expected a name that `drt ops list` shows")
-    random = random_operators(ops)
+    random, meaningless = random_operators(ops), opaque_operators(ops)
     chosen = {
         n: op
         for n, op in ops.items()
@@ -107,10 +109,34 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
         and ("torch" in op.calls or n in spec.ops)
         # Programs that draw random numbers have no one result to learn from.
         and (n not in random or n in spec.ops or op.family in spec.ops)
+        # Nothing can judge a program in which an operator has no meaning.
+        and (n not in meaningless or n in spec.ops)
     }
     if not chosen:
         raise UsageError("no operator is left, expected at least one")
     return chosen
+
+
+def opaque_operators(ops: OpSet) -> frozenset[str]:
+    """Return the names of the operators that have no meaning in the language, by themselves or through what they consist of."""
+    known: dict[str, bool] = {}
+
+    def opaque(name: str) -> bool:
+        if name not in known:
+            known[name] = False
+            body = ops[name].body
+            known[name] = isinstance(body, Opaque) or (
+                isinstance(body, Expand)
+                and any(opaque(fn) for _, e in body.statements for fn in _called(e) if fn in ops)
+            )
+        return known[name]
+
+    return frozenset(name for name in ops if opaque(name))
+
+
+def _called(e: ex.Expr) -> set[str]:
+    own = {e.fn} if isinstance(e, ex.Call) else set()
+    return own.union(*(_called(c) for c in ex.children(e)))
 
 
 def check(spec: Spec) -> None:
