@@ -9,7 +9,6 @@ from importlib import import_module as _import
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .backend.verify import verify_files as verify
     from .dynamo import dynamo_backend as dynamo_backend
     from .frontend import import_module as import_module
     from .frontend import import_program as import_program
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from .ir import load_ops as load_ops
     from .ir import parse_graph as parse_graph
     from .ir import print_graph as print_graph
+    from .judging import verify as verify
     from .pipeline import compile as compile
     from .pipeline import compile_model as compile_model
     from .report import CompileOptions as CompileOptions
@@ -39,7 +39,7 @@ _PUBLIC = {
     "load_ops": ("ir", "load_ops"),
     "parse_graph": ("ir", "parse_graph"),
     "print_graph": ("ir", "print_graph"),
-    "verify": ("backend.verify", "verify_files"),
+    "verify": ("judging", "verify"),
 }
 
 __all__ = ["__version__", *_PUBLIC]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,9 +13,15 @@ from .cli_common import CODES, GOOD, NO, Device, DeviceOption, Precision, Precis
 
 
 def verify(
-    reference: Annotated[Path, typer.Argument(metavar="REFERENCE", help="FILE.py with `class Model`.")],
+    reference: Annotated[
+        Path, typer.Argument(metavar="REFERENCE", help="FILE.py with `class Model`, or a program as text (PROGRAM.ir).")
+    ],
     candidates: Annotated[
-        list[Path], typer.Argument(metavar="CANDIDATE", help="Files with `class ModelNew`; each gets a verdict.")
+        list[Path],
+        typer.Argument(
+            metavar="CANDIDATE",
+            help="Files with `class ModelNew`, or with a function named like the program; each gets a verdict.",
+        ),
     ],
     precision: PrecisionOption = Precision.strict,
     seeds: Annotated[int, typer.Option(metavar="N", min=1, help="Sets of fresh random inputs.")] = 3,
@@ -34,22 +41,18 @@ def verify(
     for path in (reference, *candidates):
         require_file(path)
 
-    from . import cli_view
-    from .backend.verify import JudgePool, verify_files
+    from . import cli_view, judging
+    from .backend.verify import JudgePool, Verdict
+
+    def judged(path: Path) -> Verdict:
+        return judging.verify(reference, path, precision=precision.value, seeds=seeds, device=device.value)
 
     if len(candidates) == 1:
-        verdict = verify_files(reference, candidates[0], precision=precision.value, seeds=seeds, device=device.value)
+        verdict = judged(candidates[0])
         cli_view.show_verdict(verdict, as_json)
         return GOOD if verdict.passed else NO
     with JudgePool(jobs or None) as pool, cli_view.progress(as_json) as progress:
-        futures = [
-            pool.call(
-                lambda path=path: verify_files(  # type: ignore[misc]
-                    reference, path, precision=precision.value, seeds=seeds, device=device.value
-                )
-            )
-            for path in candidates
-        ]
+        futures = [pool.call(partial(judged, path)) for path in candidates]
         verdicts = []
         for k, future in enumerate(futures):
             progress("verify", k, len(futures), candidates[k].name)
@@ -90,6 +93,7 @@ def register(app: typer.Typer) -> None:
             "drt verify model.py fast.py",
             "drt verify model.py fast.py --precision tf32 --json",
             "drt verify model.py out/*.py --jobs 8",
+            "drt verify program.ir kernel.py",
             CODES,
         ),
     )(verify)

@@ -148,6 +148,8 @@ def show_verdict(verdict: Verdict, as_json: bool = False) -> None:
     for gate in verdict.gates:
         table.add_row(f"  {gate.gate}", gate.status, f"{gate.time_ms:.0f} ms", escape(gate.reason))
     console.print(table)
+    if verdict.advice:
+        console.print(f"  to mend: {escape(verdict.advice)}", highlight=False, soft_wrap=True)
     for flag in verdict.flags:
         console.print(f"  flag: {escape(flag)}", highlight=False, soft_wrap=True)
 

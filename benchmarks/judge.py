@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import torch
 import triton
-from judge import cheats, equivalence, mutation, report, runner
+from judge import cheats, equivalence, mutation, repairs, report, runner
 from judge.right import HAND_WRITTEN, generated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,7 +62,13 @@ def main() -> None:
     parser.add_argument("--any-judge", action="store_true", help="take stored results of another judge for this one's")
     parser.add_argument("--json", type=Path, help="write all results to this file")
     parser.add_argument("--quiet", action="store_true", help="no line for each candidate that was judged wrongly")
+    parser.add_argument(
+        "--repairs", action="store_true", help="print ten faults with what the judge says of them, and end"
+    )
     options = parser.parse_args()
+    if options.repairs:
+        print(repairs.page())
+        return
     everything = cases(options)
     store = runner.Store(options.store, "" if options.any_judge else runner.fingerprint())
     print(f"{len(everything)} candidates, {len(store.known)} results kept", flush=True)

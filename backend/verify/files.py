@@ -154,14 +154,14 @@ def verify_module(
 
 def verify_files(
     reference: str | os.PathLike[str], candidate: str | os.PathLike[str], *, precision: str = "strict", seeds: int = 3,
-    device: str = "auto", timeout_s: float = 180.0, seed: int | None = None,
+    device: str = "auto", timeout_s: float = 180.0, seed: int | None = None, entry: str = "ModelNew",
 ) -> Verdict:  # fmt: skip
     """Judge a file with ``class ModelNew`` against a file with ``class Model``, ``get_inputs`` and ``get_init_inputs``.
 
     Args:
         reference: KernelBench-style file.
         candidate: file whose ``ModelNew`` has the same constructor and ``state_dict``.
-        precision, seeds, device, timeout_s, seed: as for :func:`verify_module`.
+        precision, seeds, device, timeout_s, seed, entry: as for :func:`verify_module`.
 
     Raises:
         UsageError: the reference file is missing, incomplete, or raises.
@@ -186,7 +186,7 @@ def verify_files(
     return verify_module(
         model, candidate, args, example_kwargs=kwargs, init_args=init_args, init_kwargs=init_kwargs,
         new_inputs=new_inputs, reference_source=path.read_text(encoding="utf-8"), precision=precision, seeds=seeds,
-        device=device, timeout_s=timeout_s, seed=seed,
+        device=device, timeout_s=timeout_s, seed=seed, entry=entry,
     )  # fmt: skip
 
 

@@ -407,7 +407,7 @@ def _judge_for(
 def verify_candidate(
     fragment: Graph, candidate: Candidate, *, ops: OpSet | None = None, precision: str | None = None,
     device: str = "auto", shapes: list[dict[str, Any]] | None = None, seed: int | None = None, timeout_s: float = 60.0,
-    gates: Sequence[str] = ("policy", "trace", "memory", "meaning", "device"), mixed: bool = False,
+    gates: Sequence[str] = ("policy", "trace", "memory", "meaning", "device"), mixed: bool = False, standalone: bool = False,
 ) -> Verdict:  # fmt: skip
     """Judge one candidate for one fragment.
 
@@ -425,6 +425,7 @@ def verify_candidate(
         timeout_s: wall time for all runs of the candidate, each on the CPU and on the device.
         gates: those to run, of ``GATES``; ``compile`` is not among the defaults because it takes seconds.
         mixed: the candidate is a whole program, part of which PyTorch may run.
+        standalone: the source is a file of its own, whose names need not begin with the entry's.
 
     Returns:
         The verdict; faults of the candidate are never exceptions.
@@ -439,7 +440,7 @@ def verify_candidate(
     docket = Docket()
     started = time.perf_counter()
     if "policy" in gates:
-        violations = check_source(candidate.source, candidate.entry)
+        violations = check_source(candidate.source, candidate.entry, "file" if standalone else "fragment")
         elapsed = (time.perf_counter() - started) * 1e3
         if violations:
             v = violations[0]

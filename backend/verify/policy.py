@@ -87,7 +87,9 @@ def check_source(source: str, entry: str, kind: str = "fragment", require_kernel
 
     Args:
         source: Python text.
-        entry: the launcher (``kind`` ``fragment``) or the class (``module``) that it must define.
+        entry: the launcher or the class that it must define.
+        kind: ``fragment``: a piece of a file, which defines a function and whose names begin with ``entry``; ``file``: one that
+            defines a function; ``module``: one that defines a class.
         require_kernel: at least one ``triton.jit`` function must be there.
     """
     try:
@@ -100,7 +102,7 @@ def check_source(source: str, entry: str, kind: str = "fragment", require_kernel
     found = walk.found
     defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     if entry not in defined:
-        what = "function" if kind == "fragment" else "class"
+        what = "class" if kind == "module" else "function"
         found.append(Violation("entry", 0, f"no top-level {what} {entry}, expected one"))
     if require_kernel and not walk.n_kernels:
         found.append(Violation("no_kernel", 0, "no triton.jit kernel, expected at least one"))

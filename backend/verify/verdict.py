@@ -7,8 +7,8 @@ from typing import Any
 
 import attrs
 
-#: The gates in the order in which they are judged; the first that fails decides.
-GATES = ("policy", "trace", "compile", "memory", "meaning", "device")
+from .labels import GATES as GATES
+from .labels import advice
 
 
 @attrs.frozen
@@ -69,9 +69,14 @@ class Verdict:
         """Wall time of all gates."""
         return sum(g.time_ms for g in self.gates)
 
+    @property
+    def advice(self) -> str:
+        """What to change in the candidate; empty where it passed."""
+        return advice(self.label)
+
     def to_dict(self) -> dict[str, Any]:
-        """Return the verdict as JSON values."""
-        return attrs.asdict(self)
+        """Return the verdict as JSON values; :func:`drt.backend.verify.verdict_schema` says which."""
+        return {**attrs.asdict(self), "advice": self.advice}
 
     def to_json(self, indent: int | None = None) -> str:
         """Return the verdict as JSON text; numbers that JSON cannot say become strings."""
@@ -81,7 +86,8 @@ class Verdict:
     def from_dict(data: dict[str, Any]) -> Verdict:
         """Return the verdict that :meth:`to_dict` wrote."""
         gates = tuple(GateReport(**g) for g in data.get("gates", ()))
-        return Verdict(**{**data, "gates": gates, "flags": tuple(data.get("flags", ()))})
+        own = {k: v for k, v in data.items() if k != "advice"}
+        return Verdict(**{**own, "gates": gates, "flags": tuple(data.get("flags", ()))})
 
     def summary(self) -> str:
         """Return one line: ``passed (policy, trace, memory, meaning)`` or ``failed at memory [oob_read]: ...``."""

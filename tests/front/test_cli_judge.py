@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import drt
 import pytest
+import torch
 from drt.cli import main
 
 REFERENCE = """
@@ -72,3 +74,37 @@ def test_the_doctor_looks_at_everything(capsys: pytest.CaptureFixture[str]) -> N
     assert any(n.startswith("jail: ") for _, n in found)
     assert main(["doctor"]) == 0
     assert "jail: files" in capsys.readouterr().out
+
+
+PROGRAM = "drt 1\ngraph double(%x: f32[6, 10]) -> (%y) {\n  %y = mul(%x, 2.0) : f32[6, 10]\n}\n"
+KERNEL = CANDIDATE[: CANDIDATE.index("class ModelNew")] + (
+    "def double(x):\n    y = torch.empty_like(x)\n    double_kernel[(triton.cdiv(x.numel(), 64),)](x, y, x.numel(), BLOCK=64)\n"
+    "    return y\n"
+)
+
+
+def test_a_program_is_a_reference_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    program, right, wrong = tmp_path / "double.ir", tmp_path / "right.py", tmp_path / "wrong.py"
+    program.write_text(PROGRAM)
+    right.write_text(
+        "import torch.nn.functional as F\n"
+        + KERNEL.replace("def double(", "def helper():\n    return 1\n\n\ndef double(")
+    )
+    wrong.write_text(KERNEL.replace("mask=at < n) * 2.0", "mask=at < n) * 2.5"))
+    assert main(["verify", str(program), str(right), "--device", "cpu"]) == 0
+    assert main(["verify", str(program), str(wrong), "--device", "cpu"]) == 1
+    out = capsys.readouterr().out
+    assert "wrong_value" in out and "to mend:" in out
+    assert drt.verify(drt.parse_graph(PROGRAM), right, device="cpu").passed
+    wrong.write_text(KERNEL.replace("def double(", "def twice("))
+    verdict = drt.verify(program, wrong, device="cpu")
+    assert (verdict.label, "function double" in verdict.message) == ("entry", True)
+
+
+def test_a_module_is_a_reference_too(files: tuple[Path, Path, Path]) -> None:
+    class Double(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x * 2.0
+
+    assert drt.verify(Double(), files[1], example_inputs=[torch.randn(6, 10)], device="cpu").passed
+    assert not drt.verify(Double(), files[2], example_inputs=[torch.randn(6, 10)], device="cpu").passed
