@@ -19,15 +19,13 @@ def pad(x: Any, before: Any, after: Any, value: Any) -> Any:
 def max_pool(x: Any, size: Any, kernel: Any, stride: Any, padding: Any, dilation: Any) -> Any:
     """Return the maximum over windows of the last axes; `size` windows along each."""
     lead = (1,) * (x.ndim - len(kernel))
-    lowest = -jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else int(jnp.iinfo(x.dtype).min)
+    lowest = x.dtype.type(-jnp.inf if jnp.issubdtype(x.dtype, jnp.floating) else jnp.iinfo(x.dtype).min)
     # What the last window reaches beyond the axis; negative where the windows end before it does.
     after = [
         (n - 1) * s + d * (k - 1) + 1 - w - p
         for n, k, s, p, d, w in zip(size, kernel, stride, padding, dilation, x.shape[len(lead) :])
     ]
-    x = lax.pad(
-        x, jnp.asarray(lowest, x.dtype), [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)]
-    )
+    x = lax.pad(x, lowest, [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)])
     return lax.reduce_window(
         x, lowest, lax.max, lead + tuple(kernel), lead + tuple(stride), "VALID",
         window_dilation=lead + tuple(dilation),
@@ -40,8 +38,8 @@ def sum_pool(x: Any, size: Any, kernel: Any, stride: Any, padding: Any) -> Any:
     after = [
         (n - 1) * s + k - w - p for n, k, s, p, w in zip(size, kernel, stride, padding, x.shape[len(lead) :])
     ]  # fmt: skip
-    zero = 0.0 if jnp.issubdtype(x.dtype, jnp.floating) else 0
-    x = lax.pad(x, jnp.asarray(zero, x.dtype), [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)])
+    zero = x.dtype.type(0)
+    x = lax.pad(x, zero, [(0, 0, 0) for _ in lead] + [(p, q, 0) for p, q in zip(padding, after)])
     return lax.reduce_window(x, zero, lax.add, lead + tuple(kernel), lead + tuple(stride), "VALID")
 
 

@@ -112,7 +112,7 @@ _ROWS = (
     _row("min", 2, "tl.minimum({0}, {1}, propagate_nan=tl.PropagateNan.ALL)", 1, "The smaller argument; NaN if either is.",
          torch="torch.minimum", jax="jax.numpy.minimum"),
     _row("pow", 2, _LIB + "pow", SERIES, "x to the power y; the same as x ** y.", jax="jax.numpy.power"),
-    _row("fmod", 2, _LIB + "fmod", SPECIAL, "Remainder of the truncated quotient; has the sign of x.", jax="jax.lax.rem"),
+    _row("fmod", 2, _LIB + "fmod", SPECIAL, "Remainder of the truncated quotient; has the sign of x.", jax="jax.numpy.fmod"),
     _row("atan2", 2, _LIB + "atan2", SERIES, "Angle of the point (y, x), first argument y.", jax="jax.numpy.arctan2"),
     _row("hypot", 2, _LIB + "hypot", SERIES, "Square root of x * x + y * y, without overflow."),
     _row("copysign", 2, _LIB + "copysign", 1, "Magnitude of x with the sign of y."),

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 # JAX is an oracle here: on a GPU machine it would take most of the memory of the device that kernels are judged on.
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Each program of a test runs once: compiling it well would take longer than all its runs.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 import pytest
 

@@ -255,41 +255,6 @@ def _light(op: OpDef, ops: OpSet, rng: random.Random, turn: int, enough_flops: i
     return best[1]
 
 
-def check_jax(op: OpDef, ops: OpSet, rng: random.Random, n: int = 3) -> Iterator[str]:
-    """The ``jax`` clause computes what the body means."""
-    if "jax" not in op.calls:
-        return
-    import jax
-
-    jax.config.update("jax_enable_x64", True)
-    for k in range(n):
-        instance = _light(op, ops, rng, k)
-        operands = random_operands(instance, rng, positive=k % 2 == 0)
-        graph = one_node_graph(instance, ops)
-        ours = Oracle(ops).run(graph, graph_inputs(graph, operands))
-        inferred = instance.infer()
-        wide = {"f16": "f64", "bf16": "f64", "f32": "f64"}
-
-        def array(v: Any) -> Any:
-            if isinstance(v, tuple):
-                return [array(x) for x in v]
-            return v if v is None else jax.numpy.asarray((v.double() if v.is_floating_point() else v).numpy())
-
-        values = {name: array(v) for name, v in by_name(op, operands).items()}
-        names = {"f64": "float64", "i64": "int64", "i32": "int32", "i8": "int8", "u8": "uint8", "bool": "bool"}
-        for a in op.attributes:
-            if a.kind == "dtype" and instance.attributes[a.name] is not None:
-                dtype = inferred.env[a.name]
-                values[a.name] = names[wide.get(dtype, dtype)]
-        found = run_clause(op.calls["jax"], values, inferred.env)
-        results = list(found) if isinstance(found, (tuple, list)) else [found]
-        import numpy
-
-        for a, b in zip(ours, results, strict=True):
-            found_in_jax = torch.from_numpy(numpy.array(b)).to(a.dtype)
-            yield from _differences(a, found_in_jax, f"{instance} in jax", tolerance=1e-6)
-
-
 def check_accepts(op: OpDef, ops: OpSet, rng: random.Random, n: int = 40) -> Iterator[str]:
     """Of calls that fit the signature, the definition accepts exactly those that PyTorch accepts.
 

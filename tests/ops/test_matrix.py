@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import random
-from importlib.util import find_spec
 
 import pytest
-from drt.ir import builtin_ops
-from ops.checks import CHECKS, check_jax, import_instance, import_problems, problems
+from drt.ir import OpDef, builtin_ops
+from ops.checks import CHECKS, import_instance, import_problems, problems
+from ops.jax_checks import check_jax
 from ops.limitations import LIMITATIONS
 
 OPS = builtin_ops()
@@ -60,21 +60,24 @@ def test_definition_thoroughly(op: str) -> None:
             assert not unexplained, f"{check}, seed {seed}: " + "\n".join(unexplained[:5])
 
 
-WITH_JAX = [name for name, op in OPS.items() if "jax" in op.calls]
+def in_family(family: str) -> list[OpDef]:
+    return [op for op in OPS.values() if op.family == family]
 
 
-@pytest.mark.parametrize("op", WITH_JAX if find_spec("jax") else ["all"])
-def test_jax_clause(op: str) -> None:
-    pytest.importorskip("jax", reason=f"jax: not installed, {len(WITH_JAX)} clauses unchecked")
-    found = list(check_jax(OPS[op], OPS, random.Random(op), n=1))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_jax(family: str) -> None:
+    # One program per family: compiling it takes much longer than a call in it.
+    pytest.importorskip("jax", reason="jax: not installed; install drt[jax]")
+    found = list(check_jax(in_family(family)[::2], OPS))
     assert not found, "\n".join(found[:5])
 
 
 @pytest.mark.full
-@pytest.mark.parametrize("op", WITH_JAX if find_spec("jax") else ["all"])
-def test_jax_clause_thoroughly(op: str) -> None:
-    pytest.importorskip("jax", reason=f"jax: not installed, {len(WITH_JAX)} clauses unchecked")
-    found = list(check_jax(OPS[op], OPS, random.Random(f"{op} full"), n=12))
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_jax_thoroughly(family: str, seed: int) -> None:
+    pytest.importorskip("jax", reason="jax: not installed; install drt[jax]")
+    found = list(check_jax(in_family(family), OPS, seed))
     assert not found, "\n".join(found[:5])
 
 
