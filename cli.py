@@ -284,14 +284,15 @@ def synth(
     max_bytes: Annotated[int | None, typer.Option(help="Most bytes of inputs and outputs.")] = None,
     max_elements: Annotated[int | None, typer.Option(help="Most elements of all inputs.")] = None,
     probe: Annotated[
-        bool, typer.Option("--probe", help="Run each program in float64 and pass over degenerate ones.")
-    ] = False,
+        bool,
+        typer.Option("--probe/--no-probe", help="Run each program in float64; draw degenerate ones again."),
+    ] = True,
     solver: Annotated[bool, typer.Option("--solver", help="Ask CP-SAT where drawn sizes do not fit.")] = False,
 ) -> None:
     """Generate programs and write them with their PyTorch reference."""
     if context.invoked_subcommand is not None:
         return
-    from .generate import is_sound, reference_source
+    from .generate import judge, reference_source
     from .synth import generate, make_spec
 
     if output is None:
@@ -304,7 +305,7 @@ def synth(
     )  # fmt: skip
     generate(
         spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,
-        source=reference_source, keep=is_sound if probe else None, track=_bar if sys.stderr.isatty() else None,
+        source=reference_source, judge=judge if probe else None, track=_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
 
 

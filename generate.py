@@ -1,84 +1,247 @@
-"""The reference source of generated programs: where the synthesizer and a back end meet."""
+"""Generated programs and a back end: their reference source, and whether they compute something.
+
+A program is *degenerate* if a learner or a benchmark could satisfy it without computing: a value that is the same for all
+inputs, a node that gives back its operand, an output that does not depend on some input, one that is mostly not finite, or one
+whose variation is lost in the rounding of its own dtype.
+"""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
+import attrs
+
+from .ir import DrtError, Inferred, Node, OpDef, builtin_ops, infer
+from .ir.typesys import is_float
 from .synth import Program
+
+#: Machine epsilon and largest finite number of the floating-point types.
+_EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
+_LARGEST = {"f64": 1.7e308, "f32": 3.4e38, "bf16": 3.3e38, "f16": 65504.0}
+#: Largest element that an output may have at least, and at most: beyond, squares of it leave the range of float32.
+_SMALL, _LARGE = 1e-12, 1e12
+#: Least share of an output's elements that are finite.
+_FINITE = 0.5
+#: Ranges of floating-point inputs, in the order in which they are tried; None is the normal law.
+_LAWS = (None, (0.25, 2.0), (0.125, 0.875), (1.125, 3.0))
+#: What other inputs may mend.
+_LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing"})
+_FAILS = "does not run"
+#: Draws of the inputs before two values count as always equal.
+_DRAWS = 4
 
 
 def reference_source(program: Program) -> str:
     """Return a generated program as PyTorch source that a person would write; importable by name for worker processes."""
     from .backend.to_torch import to_source
 
-    return to_source(program.graph)
+    return to_source(program.graph, ranges=program.ranges)
 
 
-def is_sound(program: Program, seed: int = 0) -> bool:
-    """Return whether a program is worth training on, by running it in float64 on random inputs.
+def judge(program: Program, seed: int = 0) -> Program | str:
+    """Return a program that is sound, with the ranges that its inputs need, or why there are none.
 
-    It is not if some output is constant or mostly not finite, if a node gives back one of its operands, or if the outputs do
-    not depend on some input at all.
+    Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions.  Importable by name
+    for worker processes.
     """
+    reason = ""
+    for law in _LAWS:
+        loose = {
+            i.name: law
+            for i in program.graph.inputs
+            if law is not None and is_float(i.type.dtype) and i.name not in program.ranges
+        }
+        if law is not None and not loose:
+            break
+        tried = attrs.evolve(program, ranges={**program.ranges, **loose})
+        found = degeneracy(tried, seed)
+        if not found:
+            return tried
+        reason = reason or found
+        if found not in _LAW_MATTERS:
+            break
+    return _with_zeros(program, seed) or reason if reason.startswith(_FAILS) else reason
+
+
+def _with_zeros(program: Program, seed: int) -> Program | None:
+    """Return a program with one integer input held at 0 (the first of a list of offsets), where it is sound then."""
+    for i in program.graph.inputs:
+        low, high = program.ranges.get(i.name, (1, 0))
+        if not is_float(i.type.dtype) and low <= 0 <= high:
+            tried = attrs.evolve(program, ranges={**program.ranges, i.name: (0, 0)})
+            if not degeneracy(tried, seed):
+                return tried
+    return None
+
+
+def degeneracy(program: Program, seed: int = 0) -> str:
+    """Return why a program is degenerate, by running it in float64 on random inputs; importable by name for worker processes.
+
+    Args:
+        program: with at most a few million elements.
+        seed: of the inputs, with the program's number.
+
+    Returns:
+        ``""`` for a sound program, or one of ``does not run: ...``, ``constant``, ``changes nothing``, ``not finite``,
+        ``out of scale``, ``below its noise``, ``ignores an input``.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
+        try:
+            return _Probe(program, seed).reason()
+        except (DrtError, RuntimeError, ArithmeticError, ValueError, IndexError, TypeError) as error:
+            return f"{_FAILS}: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+
+
+@attrs.frozen
+class _Call:
+    """A node with what does not change from run to run."""
+
+    node: Node
+    op: OpDef
+    types: tuple[Any, ...]
+    inferred: Inferred
+
+
+class _Probe:
+    """Runs one program on several draws of its inputs, whole or behind one input."""
+
+    def __init__(self, program: Program, seed: int) -> None:
+        import torch
+
+        from .backend.oracle import Oracle
+
+        self.program, self.graph = program, program.graph
+        self.types = self.graph.types
+        # PyTorch's own kernels: the definitions' bodies say the same, slower.
+        self.oracle = Oracle(mode="torch")
+        self.generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + program.index) % 2**63)
+        ops = builtin_ops()
+        self.calls = []
+        for node in self.graph.nodes:
+            types = tuple(_pick(o, self.types) for o in node.operands)
+            self.calls.append(_Call(node, ops[node.op], types, infer(ops[node.op], types, node.attributes)))
+        self.draws: list[dict[str, Any]] = []
+
+    def reason(self) -> str:
+        """Return why the program is degenerate, or ``""``."""
+        found = self._values() or self._outputs() or self._inputs()
+        if not found and any(i.type.dtype == "bool" for i in self.graph.inputs):
+            # As many elements picked as there can be must be there.
+            self.draw(len(self.draws), masks=1.0)
+        return found
+
+    def draw(self, n: int, masks: float = 0.5) -> dict[str, Any]:
+        """Return all values on draw ``n`` of the inputs; ``masks`` is the share of booleans that are true."""
+        while len(self.draws) <= n:
+            values = {i.name: _values(self.program, i.name, self.generator, masks) for i in self.graph.inputs}
+            values = {k: v.double() if v.dtype.is_floating_point else v for k, v in values.items()}
+            for call in self.calls:
+                self._run(call, values)
+            self.draws.append(values)
+        return self.draws[n]
+
+    def _run(self, call: _Call, values: dict[str, Any]) -> None:
+        operands = tuple(_pick(o, values) for o in call.node.operands)
+        found = self.oracle.apply(call.op, operands, call.types, call.node.attributes, call.inferred)
+        values.update(zip(call.node.results, found, strict=True))
+
+    def _values(self) -> str:
+        used = {u for n in self.graph.nodes for u in n.uses()} | {str(o) for o in self.graph.outputs}
+        for call in self.calls:
+            node = call.node
+            for name in node.results:
+                if name in used and not any(self._moves(name, n) for n in range(1, _DRAWS)):
+                    return "constant"
+                for u in dict.fromkeys(node.uses()):
+                    if self.types[u] == self.types[name] and all(self._same(u, name, n) for n in range(_DRAWS)):
+                        return "changes nothing"
+        return ""
+
+    def _moves(self, name: str, n: int) -> bool:
+        return _differ(self.draw(0)[name], self.draw(n)[name], self.types[name].dtype)
+
+    def _same(self, a: str, b: str, n: int) -> bool:
+        import torch
+
+        values = self.draw(n)
+        return torch.equal(values[a].nan_to_num(), values[b].nan_to_num())
+
+    def _outputs(self) -> str:
+        for output in self.graph.outputs:
+            dtype = self.types[str(output)].dtype
+            if not is_float(dtype):
+                continue
+            for n in range(2):
+                v = self.draw(n)[str(output)].double()
+                known = v[v.isfinite() & (v.abs() <= _LARGEST[dtype])]
+                if known.numel() < _FINITE * v.numel() or not known.numel():
+                    return "not finite"
+                most = float(known.abs().max())
+                if not most <= _LARGE or (0 < most < _SMALL):
+                    return "out of scale"
+        return ""
+
+    def _inputs(self) -> str:
+        for i in self.graph.inputs:
+            if not any(self._reaches(i.name, n) for n in range(1, _DRAWS)):
+                return "ignores an input"
+        return ""
+
+    def _reaches(self, name: str, n: int) -> bool:
+        """Return whether some output changes when one input takes its value of another draw."""
+        before, values = self.draw(0), dict(self.draw(0))
+        values[name] = self.draw(n)[name]
+        changed = {name}
+        for call in self.calls:
+            if changed.isdisjoint(call.node.uses()):
+                continue
+            self._run(call, values)
+            changed |= {r for r in call.node.results if _differ(before[r], values[r], self.types[r].dtype)}
+        return not changed.isdisjoint(str(o) for o in self.graph.outputs)
+
+
+def _differ(a: Any, b: Any, dtype: str) -> bool:
+    """Return whether two values differ by more than the rounding of a dtype."""
     import torch
 
-    from .backend.oracle import Oracle
-    from .ir import DrtError, Graph
-
-    graph = program.graph
-    every = Graph(graph.name, graph.inputs, graph.nodes, tuple(r for n in graph.nodes for r in n.results))
-    generator = torch.Generator().manual_seed(seed + program.index)
-    inputs = {i.name: _values(program, i.name, generator) for i in graph.inputs}
-    try:
-        values = dict(zip(every.outputs, Oracle().run(every, inputs), strict=True))
-        for node in graph.nodes:
-            for name in node.uses():
-                before, after = values.get(name, inputs.get(name)), values[node.results[0]]
-                if before is not None and before.shape == after.shape and torch.equal(before.double(), after.double()):
-                    return False
-        for output in graph.outputs:
-            v = values[str(output)].double()
-            if not v.isfinite().float().mean() > 0.5 or (v.numel() > 1 and bool((v == v.flatten()[0]).all())):
-                return False
-        for i in graph.inputs:
-            # Several draws, for comparisons and extremes need not notice one.
-            if not any(
-                _differs(graph, values, inputs | {i.name: _values(program, i.name, generator)}) for _ in range(4)
-            ):
-                return False
-    except (DrtError, RuntimeError, ArithmeticError):
-        return False
-    return True
+    if dtype not in _EPSILON:
+        return not torch.equal(a, b)
+    if not torch.equal(a.isfinite(), b.isfinite()):
+        return True
+    a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
+    noise = 8 * _EPSILON[dtype] * torch.maximum(a.abs(), b.abs())
+    return bool(((a - b).abs() > noise).any())
 
 
-def _differs(graph: Any, values: dict[Any, Any], inputs: dict[str, Any]) -> bool:
-    import torch
-
-    from .backend.oracle import Oracle
-
-    again = Oracle().run(graph, inputs)
-    return any(
-        not torch.equal(values[n].nan_to_num(), v.nan_to_num()) for n, v in zip(graph.outputs, again, strict=True)
-    )
+def _pick(operand: Any, table: Mapping[str, Any]) -> Any:
+    if isinstance(operand, str):
+        return table[operand]
+    return tuple(_pick(o, table) for o in operand) if isinstance(operand, tuple) else operand
 
 
-def _values(program: Program, name: str, generator: Any) -> Any:
+def _values(program: Program, name: str, generator: Any, masks: float = 0.5) -> Any:
     """Return random values that fit an input of a generated program."""
     import torch
 
     from .backend.opaque import TORCH_DTYPES
-    from .ir.typesys import is_float
 
     t = program.graph.input(name).type
     if t.dtype == "bool":
-        return torch.rand(t.shape, generator=generator) < 0.5
+        return torch.rand(t.shape, generator=generator) < masks
     low, high = program.ranges.get(name, (-math.inf, math.inf))
     if is_float(t.dtype):
         value = torch.randn(t.shape, generator=generator, dtype=torch.float64)
         if math.isfinite(low) and math.isfinite(high):
             value = low + (high - low) * torch.sigmoid(value)
-        return value.clamp(low, high).to(TORCH_DTYPES[t.dtype])
-    first = int(low) if math.isfinite(low) else 0
-    stop = int(high) + 1 if math.isfinite(high) else 8
+        elif math.isfinite(low):
+            value = low + value.abs()
+        elif math.isfinite(high):
+            value = high - value.abs()
+        return value.to(TORCH_DTYPES[t.dtype])
+    first = int(low) if math.isfinite(low) else -4 if t.dtype != "u8" else 0
+    stop = int(high) + 1 if math.isfinite(high) else max(first, 0) + 8
     return torch.randint(first, max(first + 1, stop), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])

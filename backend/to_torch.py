@@ -19,6 +19,7 @@ from ..ir import (
     UsageError,
     builtin_ops,
 )
+from ..ir.ranges import Range
 from .torch_calls import render_call, render_node
 from .torch_files import function_source, module_source, state_paths
 
@@ -27,7 +28,7 @@ _NUMBERS = count()
 
 def to_source(
     graph: Graph, ops: OpSet | None = None, name: str = "Model", style: str = "module",
-    constants: Mapping[str, torch.Tensor] | None = None,
+    constants: Mapping[str, torch.Tensor] | None = None, ranges: Mapping[str, Range] | None = None,
 ) -> str:  # fmt: skip
     """Return a Python file that says what ``graph`` says.
 
@@ -38,6 +39,7 @@ def to_source(
         style: ``"module"`` for a KernelBench-style file (the class, ``get_inputs``, ``get_init_inputs``; parameters and
             buffers keep their names in ``state_dict``), ``"function"`` for one function of all inputs in order.
         constants: for a module: the tensors of the program's code by their targets, which the file then holds.
+        ranges: for a module: in which to draw example inputs, where the operators themselves do not bound them.
 
     Raises:
         UsageError: an operator has no ``torch`` clause.
@@ -47,7 +49,7 @@ def to_source(
         return function_source(graph, ops, name)
     if style != "module":
         raise UsageError(f"style is {style}, expected module or function", subject="to_source")
-    return module_source(graph, ops, name, constants)
+    return module_source(graph, ops, name, constants, ranges)
 
 
 def to_callable(graph: Graph, ops: OpSet | None = None) -> Callable[..., Any]:

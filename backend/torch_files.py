@@ -151,7 +151,10 @@ def _imports(text: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def module_source(graph: Graph, ops: OpSet, name: str, constants: Mapping[str, torch.Tensor] | None = None) -> str:
+def module_source(
+    graph: Graph, ops: OpSet, name: str, constants: Mapping[str, torch.Tensor] | None = None,
+    ranges: Mapping[str, Range] | None = None,
+) -> str:  # fmt: skip
     """Return a file in KernelBench's form: a module, ``get_inputs`` and ``get_init_inputs``.
 
     Args:
@@ -159,6 +162,7 @@ def module_source(graph: Graph, ops: OpSet, name: str, constants: Mapping[str, t
         ops: the operators.
         name: of the class.
         constants: the tensors of the program's code by their targets, which the file then holds; others are random.
+        ranges: in which to draw example inputs, where the operators themselves do not bound them.
     """
     scope = Scope(_RESERVED | {name})
     given = [i for i in graph.inputs if i.kind == "input"]
@@ -180,7 +184,7 @@ def module_source(graph: Graph, ops: OpSet, name: str, constants: Mapping[str, t
     body += ["", "", "def get_inputs():"]
     sizes = {s.name: str(min(max(s.lo, 2), s.hi)) for i in graph.inputs for d in i.type.shape for s in symbols_of(d)}
     body += [f"    {s} = {n}" for s, n in sizes.items()]
-    ranges = input_ranges(graph, ops)
+    ranges = {**(ranges or {}), **input_ranges(graph, ops)}
     body.append(_indented([f"return [{', '.join(_example(i.type, ranges.get(i.name)) for i in given)}]"], 4))
     body += ["", "", "def get_init_inputs():", "    return []"]
     text = "\n".join(body)

@@ -11,9 +11,9 @@ from typing import Any
 import attrs
 
 from ..ir import UsageError
-from .dataset import FORMATS, Keep, Source, read, rows, write
+from .dataset import FORMATS, Source, read, rows, write
 from .profiles import PROFILES, Profile
-from .sampler import Sampler, Spec
+from .sampler import Judge, Sampler, Spec
 from .stats import describe, impossible_edges, possible_edges, uniformity
 
 #: ``track(rows, total)``: an iterable that shows its progress.
@@ -43,7 +43,7 @@ def find_profile(name: str) -> Profile:
 
 def generate(
     spec: Spec, n: int, output: Path, format: str, *, seed: int = 0, workers: int = 1, resume: bool = False,
-    source: Source | None = None, keep: Keep | None = None, track: Track | None = None,
+    source: Source | None = None, judge: Judge | None = None, track: Track | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``n`` programs to a file or folder and return the statistics that were printed.
 
@@ -56,7 +56,7 @@ def generate(
         workers: processes; the result does not depend on it.
         resume: go on after the rows that ``output`` holds.
         source: gives the PyTorch reference of a program.
-        keep: says which programs to write; the law of operators is then that of the programs kept.
+        judge: says which programs are degenerate; they are drawn again with their operators kept.
         track: passes the rows on and shows how many of how many there are.
 
     Raises:
@@ -80,11 +80,11 @@ def generate(
         if other:
             raise UsageError(f"was made with seed {min(other)}, expected {seed}", place=str(output))
     first = max((r["index"] for r in done), default=-1) + 1
-    sampler = Sampler(spec)
+    sampler = Sampler(spec, judge=judge)
     started = time.monotonic()
     fresh = rows(
         spec, n - len(done), seed=seed, start=first, workers=workers, source=source,
-        skip=[r["id"] for r in done], sampler=sampler, keep=keep,
+        skip=[r["id"] for r in done], sampler=sampler, judge=judge,
     )  # fmt: skip
     made: list[dict[str, Any]] = []
 

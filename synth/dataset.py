@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from math import isfinite
@@ -12,14 +14,13 @@ from typing import Any
 
 from ..ir import DrtError, UsageError
 from ..ir.cost import graph_cost
-from .sampler import Program, Sampler, Spec
+from .sampler import Judge, Program, Sampler, Spec
 
 #: The columns of a data set, in order; ``source`` is filled by the caller, who knows a back end.
 COLUMNS = ("id", "level", "ir", "source", "inputs", "ops", "flops", "bytes", "seed", "index")
 FORMATS = ("parquet", "jsonl", "py", "ir")
 
 Source = Callable[[Program], str]
-Keep = Callable[[Program], bool]
 _WORKER: Sampler | None = None
 
 
@@ -85,27 +86,27 @@ def row(program: Program, sampler: Sampler, source: Source | None = None) -> dic
     }
 
 
-def _start_worker(spec: Spec, source: Source | None, keep: Keep | None) -> None:
-    global _WORKER, _SOURCE, _KEEP
-    _WORKER, _SOURCE, _KEEP = Sampler(spec), source, keep
+def _start_worker(spec: Spec, source: Source | None, judge: Judge | None) -> None:
+    global _WORKER, _SOURCE
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent stops the pool
+    _WORKER, _SOURCE = Sampler(spec, judge=judge), source
 
 
 _SOURCE: Source | None = None
-_KEEP: Keep | None = None
 
 
-def _work(job: tuple[int, int]) -> dict[str, Any] | None:
+def _work(job: tuple[int, int]) -> tuple[dict[str, Any] | None, dict[str, int]]:
     index, seed = job
     assert _WORKER is not None
+    before = Counter(_WORKER.failures)
     program = _WORKER.program(index, seed)
-    if program is None or (_KEEP is not None and not _KEEP(program)):
-        return None
-    return row(program, _WORKER, _SOURCE)
+    found = None if program is None else row(program, _WORKER, _SOURCE)
+    return found, dict(_WORKER.failures - before)
 
 
 def rows(
     spec: Spec, n: int, *, seed: int = 0, start: int = 0, workers: int = 1, source: Source | None = None,
-    skip: Iterable[str] = (), sampler: Sampler | None = None, keep: Keep | None = None,
+    skip: Iterable[str] = (), sampler: Sampler | None = None, judge: Judge | None = None,
 ) -> Iterator[dict[str, Any]]:  # fmt: skip
     """Yield ``n`` rows of different programs; the same ones for any number of workers.
 
@@ -117,8 +118,8 @@ def rows(
         workers: processes.
         source: gives the ``source`` column; must be importable by name for more than one worker.
         skip: ids that have been given before.
-        sampler: to use where there is one worker.
-        keep: says which programs to give; must be importable by name for more than one worker.
+        sampler: to use where there is one worker; counts the failures of all workers.
+        judge: of the sampler; must be importable by name for more than one worker.
     """
     seen = set(skip)
     given = missed = 0
@@ -126,21 +127,24 @@ def rows(
     def candidates() -> Iterator[dict[str, Any] | None]:
         index = start
         if workers <= 1:
-            one = sampler or Sampler(spec)
+            one = sampler or Sampler(spec, judge=judge)
             while True:
                 program = one.program(index, seed)
                 index += 1
-                fresh = program is not None and program.key not in seen and (keep is None or keep(program))
+                fresh = program is not None and program.key not in seen
                 yield row(program, one, source) if fresh and program is not None else None
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
-        with context.Pool(workers, _start_worker, (spec, source, keep)) as pool:
+        with context.Pool(workers, _start_worker, (spec, source, judge)) as pool:
             block = 64 * workers
             while True:
                 jobs = [(i, seed) for i in range(index, index + block)]
                 index += block
-                yield from pool.imap(_work, jobs, chunksize=16)
+                for found, failures in pool.imap(_work, jobs, chunksize=16):
+                    if sampler is not None:
+                        sampler.failures.update(failures)
+                    yield found
 
     if n <= 0:
         return

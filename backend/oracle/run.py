@@ -90,8 +90,9 @@ class Oracle:
         return values
 
     def apply(
-        self, op: OpDef, operands: tuple[Any, ...], types: tuple[Any, ...], attributes: Mapping[str, Any]
-    ) -> list[torch.Tensor]:
+        self, op: OpDef, operands: tuple[Any, ...], types: tuple[Any, ...], attributes: Mapping[str, Any],
+        inferred: Inferred | None = None,
+    ) -> list[torch.Tensor]:  # fmt: skip
         """Return the results of one call.
 
         Args:
@@ -99,9 +100,11 @@ class Oracle:
             operands: tensors as the oracle keeps them, literals, ``None``, or tuples of tensors.
             types: the operands' types, as for ``infer``.
             attributes: by name, static.
+            inferred: what ``infer`` says of the call, where that is known.
         """
         device = next((t.device for t in _leaves(operands)), torch.device("cpu"))
-        return self._call(op, operands, types, attributes, infer(op, types, attributes), device)
+        inferred = infer(op, types, attributes) if inferred is None else inferred
+        return self._call(op, operands, types, attributes, inferred, device)
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 

@@ -307,7 +307,10 @@ class GemmWriter:
         """Put what stands around the sums in the products' bodies (a bias) back around the accumulators."""
 
         def fold(site: Site) -> Val:
-            return sums[site.node.results[0]]
+            value = site.node.results[0]
+            if value not in sums:
+                raise Unsupported("a reduction behind a matrix product")
+            return sums[value]
 
         pull.barrier = fold
         pull.sums = set(sums)

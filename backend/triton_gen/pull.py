@@ -371,9 +371,9 @@ class Pull:
             )
         )
         if fn == "ravel":
-            return self.space.ravel(values[0], values[1])
+            return self.space.ravel(tuple(self.as_coordinate(v) for v in values[0]), values[1])
         if fn == "unravel":
-            return self.space.unravel(values[0], values[1])
+            return self.space.unravel(self.as_coordinate(values[0]), values[1])
         if fn == "ceildiv":
             return -self.space.floordiv(-values[0], values[1])
         if fn in ("min", "max") and len(values) == 2 and all(isinstance(v, (int, Size)) for v in values):

@@ -24,7 +24,14 @@ _FOLDED: dict[str, Callable[[float, float], bool | int | float]] = {
 _F64_SPELLING = {"tl.sqrt_rn": "tl.sqrt"}
 
 #: tl.sigmoid and the approximations of the special-function unit are accurate to a few units in the last place of f32.
-_PYTHON = {"exp": math.exp, "log": math.log, "sqrt": math.sqrt, "abs": abs, "tanh": math.tanh, "floor": math.floor}
+_PYTHON: dict[str, Callable[[float], float]] = {
+    "exp": math.exp,
+    "log": math.log,
+    "sqrt": math.sqrt,
+    "abs": abs,
+    "tanh": math.tanh,
+    "floor": math.floor,
+}
 
 
 def common_dtype(*vals: Val) -> str:
@@ -40,9 +47,11 @@ def binary(w: Writer, op: str, a: Val, b: Val) -> Val:
     """Return ``a op b``."""
     if a.literal is not None and b.literal is not None:
         try:
-            return literal(_FOLDED[op](a.literal, b.literal))
+            value = _FOLDED[op](a.literal, b.literal)
         except (ZeroDivisionError, OverflowError):
             raise Unsupported(f"{a.literal} {op} {b.literal} has no value") from None
+        # Python gives a complex number for a fractional power of a negative one.
+        return literal(math.nan if isinstance(value, complex) else value)
     if op in ("and", "or"):
         return _plain("&" if op == "and" else "|", truth(a), truth(b), "bool")
     dtype = common_dtype(a, b)
@@ -159,7 +168,7 @@ def call(w: Writer, fn: str, *args: Val) -> Val:
             pick = max if fn == "max" else min
             return literal(pick(*(a.literal for a in args)))  # type: ignore[type-var, arg-type]
         if fn in _PYTHON and len(args) == 1:
-            return literal(_PYTHON[fn](args[0].literal))  # type: ignore[operator]
+            return literal(_folded(fn, float(args[0].literal)))  # type: ignore[arg-type]
         raise Unsupported(f"{fn} of literals alone")
     dtype = common_dtype(*args)
     axes = frozenset().union(*(a.axes for a in args))
@@ -185,6 +194,16 @@ def call(w: Writer, fn: str, *args: Val) -> Val:
         return Val(spelled, result, axes)
     name = _F64_SPELLING.get(row.triton, row.triton) if dtype == "f64" else row.triton
     return Val(f"{name}({', '.join(texts)})", result, axes)
+
+
+def _folded(fn: str, x: float) -> float:
+    """Return an intrinsic of a number as IEEE 754 gives it, where Python raises."""
+    try:
+        return _PYTHON[fn](x)
+    except ValueError:
+        return -math.inf if fn == "log" and x == 0 else math.nan
+    except OverflowError:
+        return x if fn == "floor" else math.inf
 
 
 def select(w: Writer, c: Val, a: Val, b: Val) -> Val:
