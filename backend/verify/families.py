@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ...ir import Graph, OpSet, Range, Size, TensorType
+from ...ir import Graph, Literal, OpSet, Range, Size, TensorType
 
 DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -19,6 +19,9 @@ DTYPES = {
 
 #: Families whose outputs must be right; ``normal`` is first because its messages are the plainest.
 FAMILIES = ("normal", "mixed", "small", "negative", "huge", "wide", "peaks", "ties", "zeros")
+
+#: For instances with an axis whose indices need more than eight bits: the largest and smallest elements stand at its ends.
+FAR_FAMILIES = ("peaks", "dips")
 
 #: For instances of several tiles: values grow along the last axis, so that running maxima change from tile to tile.
 TILE_FAMILIES = ("ascending",)
@@ -99,13 +102,14 @@ def draw(
         points = torch.tensor([0.0, 1.0, -1.0, *ties], dtype=torch.float64, device=device)
         chosen = points[torch.randint(0, len(points), shape, **options)]
         x = torch.where(torch.rand(shape, **options) < 0.75, chosen, x)
-    elif family == "peaks" and shape and x.numel():
+    elif family in ("peaks", "dips") and shape and x.numel():
         # Far below zero, with one number in a line that is far above the others, the first and last places first.
         x = x - 500.0
         n = shape[-1]
         row = torch.arange(x.numel() // n, device=device)
         place = torch.where(row % 2 == 0, row // 2 % n, n - 1 - row // 2 % n)
         x.view(-1, n)[row, place] += 250.0
+        x = -x if family == "dips" else x
     elif family == "ascending" and shape:
         x = x + torch.linspace(-6, 6, shape[-1], dtype=torch.float64, device=device)
     elif family == "zeros":
@@ -136,6 +140,8 @@ def tie_points(graph: Graph) -> list[float]:
         if isinstance(value, tuple):
             for v in value:
                 collect(v)
+        elif isinstance(value, Literal):
+            collect(value.value)
         elif isinstance(value, (int, float)) and not isinstance(value, bool) and 1e-3 < abs(value) < 1e4:
             found.update((float(value), -float(value)))
 

@@ -187,6 +187,7 @@ class FragmentJudge:
         products = families.has_products(self.instances[0].graph)
         plan += [(0, f) for f in families.FAMILIES if f != "wide" or not products]
         plan += [(k, "normal") for k in order]
+        plan += [(k, f) for k in order if self.instances[k].name == "far" for f in families.FAR_FAMILIES]
         plan += [(0, f) for f in families.ADVISORY_FAMILIES]
         plan = list(dict.fromkeys(plan))
         return [Trial(k, f, self._draw(k, f, salt)) for salt, (k, f) in enumerate(plan)]

@@ -285,7 +285,7 @@ def _flat_sizes(
     others = [(p, v) for p, v in free if p != chosen]
     best = {p: min(v, 3) for p, v in free}
     while tile >= 32:
-        for first in (3, 5, 7, 9, 11, 13, 15, 25, 27, 33):
+        for first in range(3, 65, 2):
             sizes = {p: min(v, first if k == 0 else 3) for k, (p, v) in enumerate(others)}
             trial = shrinker.build({**sizes, chosen: min(most, 7)})
             if trial is None:

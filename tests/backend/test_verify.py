@@ -81,3 +81,44 @@ def test_opaque_fragment_is_not_judged() -> None:
     except Unsupported:
         return
     assert not verdict.passed
+
+
+@pytest.mark.parametrize("literal", [1.5, -0.25])
+def test_comparisons_are_tried_at_the_numbers_of_the_program(literal: float) -> None:
+    """``<`` for ``<=`` shows at one number alone, which the program's text has."""
+    graph = parse_graph(f"drt 1\ngraph f(%x: f32[50, 60]) -> (%z) {{\n  %z = lt(%x, {literal}) : bool[50, 60]\n}}\n")
+    source = f"""
+import torch, triton, triton.language as tl
+@triton.jit
+def f_kernel(x, o, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(o + i, tl.load(x + i, mask=i < n, other=0.0) < {literal}, mask=i < n)
+def f(x):
+    o = torch.empty(x.shape, dtype=torch.bool, device=x.device)
+    f_kernel[(triton.cdiv(x.numel(), 128),)](x, o, x.numel(), BLOCK=128)
+    return o
+"""
+    assert verify_candidate(graph, Candidate(source, "f", "test"), device="cpu").passed
+    wrong = source.replace(f"< {literal}", f"<= {literal}")
+    assert verify_candidate(graph, Candidate(wrong, "f", "test"), device="cpu").label == "inexact"
+
+
+def test_indices_are_tried_where_eight_bits_do_not_hold_them() -> None:
+    graph = parse_graph(
+        "drt 1\ngraph f(%x: f32[40, 300]) -> (%y) {\n  %y = argmin(%x) {axis = 1, keepdim = False} : i64[40]\n}\n"
+    )
+    source = """
+import torch, triton, triton.language as tl
+@triton.jit
+def f_kernel(x, o, N, BLOCK: tl.constexpr):
+    r, c = tl.program_id(0), tl.arange(0, BLOCK)
+    at = tl.argmin(tl.load(x + r * N + c, mask=c < N, other=float("inf")), 0)
+    tl.store(o + r, at.to(tl.int64))
+def f(x):
+    o = torch.empty(x.shape[0], dtype=torch.int64, device=x.device)
+    f_kernel[(x.shape[0],)](x, o, x.shape[1], BLOCK=triton.next_power_of_2(x.shape[1]))
+    return o
+"""
+    assert verify_candidate(graph, Candidate(source, "f", "test"), device="cpu").passed
+    wrong = source.replace("at.to(tl.int64)", "at.to(tl.bfloat16).to(tl.int64)")
+    assert verify_candidate(graph, Candidate(wrong, "f", "test"), device="cpu").label == "inexact"

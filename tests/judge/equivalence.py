@@ -33,8 +33,24 @@ from drt.ir import Graph
 
 from .kernels import Kernel
 
-#: (kernel, change, reason): regular expressions that match a whole name and the whole text of a change.
-REASONS: tuple[tuple[str, str, str], ...] = ()
+#: (kernel, change, reason): regular expressions that match a whole name and the whole of ``kind: change``.
+REASONS: tuple[tuple[str, str, str], ...] = (
+    (r"(matmul|linear|batched|matrix_vector|gated|addmm|mlp|template .*gemm).*",
+     r"constant: 0\.0 -> -?[0-9.]+|(?s:other: tl\.load.*)",
+     "beyond K the other operand's lanes are zero, and beyond M and N the store is masked"),
+    (r".*bf16.*", r"(?s:precision: .*\.to\(tl\.float32\).* -> .*)", "Triton takes bfloat16 with float32, and into maxima, as float32"),
+    (r"compare_to_bool", r"(?s:precision: .*\.to\(tl\.bfloat16\).*)", "0 and 1 are bfloat16 numbers"),
+    (r"max_and_index|template argmax.*", r"(?s:precision: .*\.to\(tl\.bfloat16\).*)", "indices up to 256 are bfloat16 numbers, and rows have no more"),
+    (r"logsumexp_online", r"constant: 0\.0 -> .*", "the start of the running sum is multiplied by exp(-inf - m)"),
+    (r"mse_loss_atomic|smooth_l1", r"(?s:swapped_operands: tl\.load\(x.* -> tl\.load\(t.*)", "the function of the difference is even"),
+    (r"template mse.*", r"dropped_term: tl\.where\(col_mask, y_e, 0\.0\) -> y_e", "masked lanes hold the square of 0 - 0"),
+    (r"softmax_columns", r"statement: e = tl\.where.* -> pass", "masked lanes hold exp(-inf)"),
+    (r"batched_matmul", r"names: K -> N", "at the program's sizes the two ranges have equally many steps, and k is masked"),
+    (r"template linear_bf16.*tma", r"(?s:loop_carried: tl\.dot.*)", "at the program's sizes the loop has one step, which starts from zero"),
+    (r"template linear_bf16.*tma", r"launch: triton\.cdiv\(M, 64\) \* .*", "the launch is for rows that TMA cannot take, and the program's can be"),
+    (r"template conv.*", r"precision: tl\.full\(m\.shape, True, tl\.int1\) -> .*", "the other branch of a choice at compile time is taken"),
+)  # fmt: skip
+
 
 _PROBES = ('float("nan")', 'float("inf")', '-float("inf")', "3e38", "-1e-30")
 
@@ -176,6 +192,6 @@ def argue(kernel: Kernel, source: str, change: str, kind: str, seed: int = 1) ->
     if not all(_right_run(kernel, s).same(_run(kernel, source, s)) for s in (seed + 1, seed + 2)):
         return ""
     for name, pattern, reason in REASONS:
-        if re.fullmatch(name, kernel.name) and re.fullmatch(pattern, change):
+        if re.fullmatch(name, kernel.name) and re.fullmatch(pattern, f"{kind}: {change}"):
             return f"reasoned: {reason}"
     return "? the same bits in every run"
