@@ -125,6 +125,7 @@ class _Probe:
             types = tuple(_pick(o, self.types) for o in node.operands)
             self.calls.append(_Call(node, ops[node.op], types, infer(ops[node.op], types, node.attributes)))
         self.draws: list[dict[str, Any]] = []
+        self.done: list[int] = []  # nodes that have run on each draw
 
     def reason(self) -> str:
         """Return why the program is degenerate, or ``""``."""
@@ -134,15 +135,20 @@ class _Probe:
             self.draw(len(self.draws), masks=1.0)
         return found
 
-    def draw(self, n: int, masks: float = 0.5) -> dict[str, Any]:
-        """Return all values on draw ``n`` of the inputs; ``masks`` is the share of booleans that are true."""
+    def draw(self, n: int, until: int | None = None, masks: float = 0.5) -> dict[str, Any]:
+        """Return the values on draw ``n`` of the inputs: of all nodes, or of those before number ``until``.
+
+        ``masks`` is the share of booleans that are true.
+        """
         while len(self.draws) <= n:
             values = {i.name: _values(self.program, i.name, self.generator, masks) for i in self.graph.inputs}
-            values = {k: v.double() if v.dtype.is_floating_point else v for k, v in values.items()}
-            for call in self.calls:
-                self._run(call, values)
-            self.draws.append(values)
-        return self.draws[n]
+            self.draws.append({k: v.double() if v.dtype.is_floating_point else v for k, v in values.items()})
+            self.done.append(0)
+        values = self.draws[n]
+        for call in self.calls[self.done[n] : until]:
+            self._run(call, values)
+            self.done[n] += 1
+        return values
 
     def _run(self, call: _Call, values: dict[str, Any]) -> None:
         operands = tuple(_pick(o, values) for o in call.node.operands)
@@ -151,23 +157,25 @@ class _Probe:
 
     def _values(self) -> str:
         used = {u for n in self.graph.nodes for u in n.uses()} | {str(o) for o in self.graph.outputs}
-        for call in self.calls:
+        for k, call in enumerate(self.calls):
             node = call.node
+            operands = tuple(dict.fromkeys(node.uses()))
             for name in node.results:
-                if name in used and not any(self._moves(name, n) for n in range(1, _DRAWS)):
+                # What has no operands is a constant on purpose, as long as something else goes into its use.
+                if name in used and operands and not any(self._moves(name, n, k) for n in range(1, _DRAWS)):
                     return "constant"
-                for u in dict.fromkeys(node.uses()):
-                    if self.types[u] == self.types[name] and all(self._same(u, name, n) for n in range(_DRAWS)):
+                for u in operands:
+                    if self.types[u] == self.types[name] and all(self._same(u, name, n, k) for n in range(_DRAWS)):
                         return "changes nothing"
         return ""
 
-    def _moves(self, name: str, n: int) -> bool:
-        return _differ(self.draw(0)[name], self.draw(n)[name], self.types[name].dtype)
+    def _moves(self, name: str, n: int, k: int) -> bool:
+        return _differ(self.draw(0, k + 1)[name], self.draw(n, k + 1)[name], self.types[name].dtype)
 
-    def _same(self, a: str, b: str, n: int) -> bool:
+    def _same(self, a: str, b: str, n: int, k: int) -> bool:
         import torch
 
-        values = self.draw(n)
+        values = self.draw(n, k + 1)
         return torch.equal(values[a].nan_to_num(), values[b].nan_to_num())
 
     def _outputs(self) -> str:

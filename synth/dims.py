@@ -363,7 +363,7 @@ class Plan:
             classes = [find(a) for a in args]
             waiting.append(("product", (f.function, classes), set(classes)))
         for shape in self.tensors:
-            if len(shape) > 1 or shape and shape[0] not in known:
+            if shape:
                 waiting.append(("numel", shape, set(shape)))
         steps: list[tuple[str, int, Any, int]] = []
         drawn: dict[int, int] = {}  # class -> the last draw that it depends on, as a place in `steps`
@@ -473,7 +473,7 @@ class Plan:
                 count = 1
                 for d in what:
                     count *= value[d]
-                good = count <= most
+                good = 1 <= count <= most
             elif kind == "p":
                 before, whole, final = what
                 rest = value[whole]
@@ -508,7 +508,7 @@ class Plan:
             if kind in ("n", "p"):
                 continue
             if kind == "numel":
-                good = math.prod([value[d] for d in what]) <= self.profile.max_numel
+                good = 1 <= math.prod([value[d] for d in what]) <= self.profile.max_numel
             else:
                 f, args = what
                 try:
