@@ -251,6 +251,7 @@ app.add_typer(synth_app, name="synth")
         "drt synth --level 3 -n 10000 -o out.parquet",
         "drt synth --level 5 -n 100 --profile bench --format py -o programs",
         "drt synth stats out.parquet",
+        "drt synth check out.parquet --only torch",
         CODES,
     ),
 )
@@ -325,6 +326,41 @@ def synth_stats(
 
     require_file(file)
     statistics(file)
+
+
+@synth_app.command(
+    "check",
+    epilog=examples(
+        "drt synth check out.parquet", "drt synth check out.parquet --only torch --only jax --sample 500", CODES
+    ),
+)
+def synth_check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A data set: .parquet or .jsonl.")],
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--only", metavar="CHECK", help="verify, meta, torch, jax, export, jaxpr, plan, kernel; repeatable."
+        ),
+    ] = None,
+    sample: Annotated[int, typer.Option(help="Check so many programs, evenly spread; 0: all.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the inputs.")] = 0,
+    show: Annotated[int, typer.Option(help="Print so many programs that fail.")] = 5,
+) -> None:
+    """Hold every program of a data set to what it must mean: verifier, PyTorch, JAX, the definitions, the ways in and out."""
+    from .program_checks import check_rows, summary
+    from .synth.dataset import read
+
+    require_file(file)
+    rows = read(file)
+    if sample and sample < len(rows):
+        rows = [rows[k * len(rows) // sample] for k in range(sample)]
+    track = _bar(rows, len(rows)) if sys.stderr.isatty() else rows
+    found = check_rows(track, tuple(only or ("verify", "meta", "torch")), seed)
+    print("\n".join(summary(found)))
+    for fault in found.faults[:show]:
+        print(f"\n{fault.check}: row {fault.number}: {fault.problem}\n{fault.ir}", end="")
+    if found.faults:
+        raise typer.Exit(NO)
 
 
 def _read_program(file: str, ops: Sequence[Path] | None) -> tuple[Graph, OpSet, dict[str, Any]]:

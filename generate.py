@@ -14,7 +14,7 @@ from typing import Any
 
 import attrs
 
-from .ir import DrtError, Inferred, Node, OpDef, builtin_ops, infer
+from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, infer
 from .ir.typesys import is_float
 from .synth import Program
 
@@ -25,8 +25,14 @@ _LARGEST = {"f64": 1.7e308, "f32": 3.4e38, "bf16": 3.3e38, "f16": 65504.0}
 _SMALL, _LARGE = 1e-12, 1e12
 #: Least share of an output's elements that are finite.
 _FINITE = 0.5
-#: Ranges of floating-point inputs, in the order in which they are tried; None is the normal law.
-_LAWS = (None, (0.25, 2.0), (0.125, 0.875), (1.125, 3.0))
+Range = tuple[float, float]
+_POSITIVE: Range = (0.25, 2.0)
+#: Ranges of floating-point and of integer inputs, in the order in which they are tried; None is the common law.
+_LAWS: tuple[tuple[Range | None, Range | None], ...] = (
+    (None, None), (_POSITIVE, None), ((0.125, 0.875), None), ((1.125, 3.0), None), (None, (0, 1)), (_POSITIVE, (0, 1)),
+)  # fmt: skip
+#: A range of positive numbers whose ends are so many times apart is narrowed to numbers near 1: scales of a quantizer.
+_WIDE = 100
 #: What other inputs may mend.
 _LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing"})
 _FAILS = "does not run"
@@ -44,26 +50,38 @@ def reference_source(program: Program) -> str:
 def judge(program: Program, seed: int = 0) -> Program | str:
     """Return a program that is sound, with the ranges that its inputs need, or why there are none.
 
-    Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions.  Importable by name
-    for worker processes.
+    Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions, and integers
+    near zero.  Importable by name for worker processes.
     """
     reason = ""
+    tried: set[tuple[Any, ...]] = set()
     for law in _LAWS:
-        loose = {
-            i.name: law
-            for i in program.graph.inputs
-            if law is not None and is_float(i.type.dtype) and i.name not in program.ranges
-        }
-        if law is not None and not loose:
-            break
-        tried = attrs.evolve(program, ranges={**program.ranges, **loose})
-        found = degeneracy(tried, seed)
+        ranges = _ranges(program, *law)
+        key = tuple(sorted(ranges.items()))
+        if key in tried:
+            continue
+        tried.add(key)
+        bounded = attrs.evolve(program, ranges=ranges)
+        found = degeneracy(bounded, seed)
         if not found:
-            return tried
+            return bounded
         reason = reason or found
         if found not in _LAW_MATTERS:
             break
     return _with_zeros(program, seed) or reason if reason.startswith(_FAILS) else reason
+
+
+def _ranges(program: Program, floats: Range | None, integers: Range | None) -> dict[str, Range]:
+    """Return the ranges of a program's inputs with laws put inside them."""
+    ranges: dict[str, Range] = dict(program.ranges)
+    for i in program.graph.inputs:
+        law = floats if is_float(i.type.dtype) else integers if i.type.dtype != "bool" else None
+        low, high = ranges.get(i.name, (-math.inf, math.inf))
+        if is_float(i.type.dtype) and low > 0 and high > _WIDE * low:
+            law = law or _POSITIVE
+        if law is not None and max(low, law[0]) < min(high, law[1]):
+            ranges[i.name] = (max(low, law[0]), min(high, law[1]))
+    return ranges
 
 
 def _with_zeros(program: Program, seed: int) -> Program | None:
@@ -141,7 +159,10 @@ class _Probe:
         ``masks`` is the share of booleans that are true.
         """
         while len(self.draws) <= n:
-            values = {i.name: _values(self.program, i.name, self.generator, masks) for i in self.graph.inputs}
+            values = {
+                i.name: input_values(self.graph, self.program.ranges, i.name, self.generator, masks)
+                for i in self.graph.inputs
+            }
             self.draws.append({k: v.double() if v.dtype.is_floating_point else v for k, v in values.items()})
             self.done.append(0)
         values = self.draws[n]
@@ -231,16 +252,26 @@ def _pick(operand: Any, table: Mapping[str, Any]) -> Any:
     return tuple(_pick(o, table) for o in operand) if isinstance(operand, tuple) else operand
 
 
-def _values(program: Program, name: str, generator: Any, masks: float = 0.5) -> Any:
-    """Return random values that fit an input of a generated program."""
+def input_values(
+    graph: Graph, ranges: Mapping[str, tuple[float, float]], name: str, generator: Any, masks: float = 0.5
+) -> Any:
+    """Return random values that fit an input of a generated program, as a tensor of the input's type.
+
+    Args:
+        graph: the program.
+        ranges: of the inputs that are bounded; both ends belong to a range.
+        name: of the input.
+        generator: PyTorch's.
+        masks: share of booleans that are true.
+    """
     import torch
 
     from .backend.opaque import TORCH_DTYPES
 
-    t = program.graph.input(name).type
+    t = graph.input(name).type
     if t.dtype == "bool":
         return torch.rand(t.shape, generator=generator) < masks
-    low, high = program.ranges.get(name, (-math.inf, math.inf))
+    low, high = ranges.get(name, (-math.inf, math.inf))
     if is_float(t.dtype):
         value = torch.randn(t.shape, generator=generator, dtype=torch.float64)
         if math.isfinite(low) and math.isfinite(high):

@@ -1,0 +1,375 @@
+"""What generated programs must hold, from a data set's rows: each check is one reading of a program against another.
+
+``verify``  the verifier accepts the graph, and its text is read back as the same graph
+``meta``    PyTorch finds the predicted shapes and dtypes without data
+``torch``   PyTorch in float64 gives what the definitions give, and it runs in the program's own dtypes
+``jax``     JAX in float64 gives what the definitions give
+``export``  the PyTorch source is exported and read back as a graph that computes the same
+``jaxpr``   the JAX function is traced and read back as a graph that computes the same
+``plan``    the template generator says yes or no
+``kernel``  the kernel that it writes passes the judge under the interpreter
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import attrs
+
+from .generate import input_values
+from .ir import (
+    Graph,
+    Input,
+    Unsupported,
+    UsageError,
+    VerifyError,
+    builtin_ops,
+    parse_graph,
+    print_graph,
+    verify_graph,
+)
+from .ir.typesys import is_float
+
+#: Agreement in float64: so many times the largest element, where PyTorch and the definition add in another order.
+_TOLERANCE = 1e-7
+
+
+@attrs.frozen
+class Fault:
+    """A program that fails a check.
+
+    Attributes:
+        check: its name.
+        number: of the row, from 0.
+        problem: one line.
+        ir: the program.
+    """
+
+    check: str
+    number: int
+    problem: str
+    ir: str
+
+
+@attrs.frozen
+class Checked:
+    """What checks found.
+
+    Attributes:
+        passed: programs that hold, by check.
+        passed_over: programs for which a check has no answer, by check and reason.
+        faults: the others.
+    """
+
+    passed: Mapping[str, int]
+    passed_over: Mapping[tuple[str, str], int]
+    faults: tuple[Fault, ...]
+
+
+@attrs.frozen
+class Case:
+    """A program with inputs; ``exact`` are its outputs by the definitions, in float64."""
+
+    graph: Graph
+    inputs: Mapping[str, Any]
+    exact: tuple[Any, ...] | None
+
+
+class _PassedOverError(Exception):
+    """A check has no answer for a program."""
+
+
+def check_rows(rows: Iterable[Mapping[str, Any]], checks: Sequence[str] = ("verify", "meta"), seed: int = 0) -> Checked:
+    """Hold every row of a data set to checks.
+
+    Args:
+        rows: with ``ir`` and ``inputs``.
+        checks: of ``CHECKS``.
+        seed: of the inputs.
+
+    Raises:
+        UsageError: a check is unknown.
+    """
+    unknown = [c for c in checks if c not in CHECKS]
+    if unknown:
+        raise UsageError(f"unknown check '{unknown[0]}', expected {', '.join(CHECKS)}")
+    passed: Counter[str] = Counter()
+    over: Counter[tuple[str, str]] = Counter()
+    faults: list[Fault] = []
+    for number, row in enumerate(rows):
+        case: Case | None = None
+        for check in checks:
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    if case is None:
+                        case = read_case(row, seed + number, exact=bool({"torch", "jax"} & {*checks}))
+                    problem = CHECKS[check](case)
+            except _PassedOverError as reason:
+                over[check, str(reason)] += 1
+                continue
+            except Exception as error:
+                problem = _raised(error)
+            if problem:
+                faults.append(Fault(check, number, problem, row["ir"]))
+            else:
+                passed[check] += 1
+    return Checked(dict(passed), dict(over), tuple(faults))
+
+
+def _raised(error: Exception) -> str:
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    lines = str(error).strip().splitlines() or [""]
+    return f"{type(error).__name__} at {place.filename.rpartition('/')[2]}:{place.lineno}: {lines[0]}"
+
+
+def read_case(row: Mapping[str, Any], seed: int, exact: bool = True) -> Case:
+    """Return a row's program with random inputs that fit its ``inputs`` column."""
+    import json
+    import math
+
+    import torch
+
+    from .backend.oracle import Oracle
+
+    graph = parse_graph(row["ir"])
+    ranges = {
+        i["name"]: tuple(
+            math.copysign(math.inf, s) if e is None else e for e, s in zip(i["range"], (-1, 1), strict=True)
+        )
+        for i in json.loads(row["inputs"])
+        if "range" in i
+    }
+    generator = torch.Generator().manual_seed(seed)
+    inputs = {i.name: input_values(graph, ranges, i.name, generator) for i in graph.inputs}
+    found = tuple(Oracle().run(graph, inputs)) if exact else None
+    return Case(graph, inputs, found)
+
+
+# -- the checks -------------------------------------------------------------------------------------------------------
+
+
+def _verify(case: Case) -> str:
+    verify_graph(case.graph)
+    again = parse_graph(print_graph(case.graph))
+    return "" if again == case.graph else "the text is read back as another graph"
+
+
+def _meta(case: Case) -> str:
+    import torch
+
+    from .backend.to_torch import to_callable
+
+    graph = case.graph
+    empty = [torch.empty(v.shape, dtype=v.dtype, device="meta") for v in case.inputs.values()]
+    with torch.device("meta"):
+        found = _several(to_callable(graph)(*empty))
+    return _types(graph, found)
+
+
+def _torch(case: Case) -> str:
+    from .backend.to_torch import to_callable
+
+    found = _several(to_callable(case.graph)(*case.inputs.values()))
+    problem = _types(case.graph, found)
+    if problem:
+        return problem
+    try:
+        wide = in_float64(case.graph)
+    except VerifyError:  # an operator of float32 alone
+        return _compare(case.graph, found, case.exact or (), 1e-3)
+    problem = _compare(wide, _several(to_callable(wide)(*_wide(case).values())), case.exact or ())
+    return f"in float64: {problem}{_culprit(case, wide)}" if problem else ""
+
+
+def _culprit(case: Case, wide: Graph) -> str:
+    """Return the first operator for which PyTorch gives something else on what the definitions give to it."""
+    from .backend.oracle import Oracle
+    from .backend.to_torch import to_callable
+
+    values = Oracle().values(case.graph, case.inputs)
+    for node in wide.nodes:
+        names = dict.fromkeys(node.uses())
+        alone = Graph(wide.name, tuple(Input(n, wide.types[n]) for n in names), (node,), node.results)
+        try:
+            got = _several(to_callable(alone)(*(values[n] for n in names)))
+        except Exception as error:
+            return f"; {node.op} raises {type(error).__name__}"
+        if _compare(alone, got, [values[r] for r in node.results]):
+            return f"; {node.op} differs"
+    return "; each operator agrees on its own"
+
+
+def _jax(case: Case) -> str:
+    import torch
+
+    from .backend.to_jax import to_jax_callable
+
+    try:
+        wide = in_float64(case.graph)
+        run = to_jax_callable(wide)
+    except VerifyError:
+        raise _PassedOverError("an operator of float32 alone") from None
+    except UsageError as error:
+        raise _PassedOverError(error.message) from None
+    found = run(*(v.numpy() for v in _wide(case).values()))
+    import numpy as np
+
+    return _compare(wide, [torch.from_numpy(np.array(v)) for v in _several(found)], case.exact or ())
+
+
+def _export(case: Case) -> str:
+    from .backend.to_torch import to_callable, to_source
+    from .frontend import import_module
+
+    namespace: dict[str, Any] = {}
+    exec(to_source(case.graph), namespace)
+    values = list(case.inputs.values())
+    again = import_module(namespace["Model"]().eval(), values).graph
+    want = _several(to_callable(case.graph)(*values))
+    return _compare(case.graph, _several(to_callable(again)(*values)), want, 1e-3)
+
+
+def _jaxpr(case: Case) -> str:
+    from .backend.to_jax import to_jax_callable
+    from .backend.to_torch import to_callable
+    from .frontend import import_jax
+
+    try:
+        wide = in_float64(case.graph)
+        run = to_jax_callable(wide)
+    except VerifyError:
+        raise _PassedOverError("an operator of float32 alone") from None
+    except UsageError as error:
+        raise _PassedOverError(error.message) from None
+    values = list(_wide(case).values())
+    try:
+        again = import_jax(run, [v.numpy() for v in values], x64=True).graph
+    except (Unsupported, UsageError) as error:
+        raise _PassedOverError(str(error).splitlines()[0][:60]) from None
+    want = _several(to_callable(wide)(*values))
+    return _compare(wide, _several(to_callable(again)(*values)), want)
+
+
+def _plan(case: Case) -> str:
+    from .backend.triton_gen import plan
+
+    try:
+        plan(case.graph, builtin_ops())
+    except Unsupported as error:
+        raise _PassedOverError("not written by templates") from error
+    return ""
+
+
+def _kernel(case: Case) -> str:
+    from .backend.triton_gen import TemplateTranslator
+    from .backend.verify import verify_candidate
+
+    try:
+        candidates = TemplateTranslator().propose(case.graph, 1)
+    except Unsupported:
+        raise _PassedOverError("not written by templates") from None
+    if not candidates:
+        raise _PassedOverError("not written by templates")
+    try:
+        verdict = verify_candidate(case.graph, candidates[0], device="cpu", seed=0)
+    except Unsupported as error:
+        raise _PassedOverError(error.message[:60]) from None
+    return "" if verdict.passed else f"{candidates[0].variant}: {verdict.summary()}"
+
+
+#: The checks by name, cheapest first.
+CHECKS: dict[str, Callable[[Case], str]] = {
+    "verify": _verify, "meta": _meta, "torch": _torch, "jax": _jax, "export": _export, "jaxpr": _jaxpr, "plan": _plan,
+    "kernel": _kernel,
+}  # fmt: skip
+
+
+# -- values -----------------------------------------------------------------------------------------------------------
+
+
+def in_float64(graph: Graph) -> Graph:
+    """Return a graph with float64 in the place of every narrower floating-point type; raises VerifyError if there is none."""
+    from .ir import TensorType
+
+    def wide(dtype: Any) -> Any:
+        return "f64" if isinstance(dtype, str) and dtype in ("f32", "bf16", "f16") else dtype
+
+    def wider(t: TensorType) -> TensorType:
+        return TensorType(wide(t.dtype), t.shape)
+
+    ops = builtin_ops()
+    nodes = []
+    for n in graph.nodes:
+        kinds = {a.name: a.kind for a in ops[n.op].attributes}
+        changed = tuple((k, wide(v) if kinds.get(k) == "dtype" else v) for k, v in n.attrs)
+        nodes.append(attrs.evolve(n, attrs=changed, types=tuple(map(wider, n.types))))
+    inputs = tuple(attrs.evolve(i, type=wider(i.type)) for i in graph.inputs)
+    found = attrs.evolve(graph, inputs=inputs, nodes=tuple(nodes))
+    verify_graph(found)
+    return found
+
+
+def _wide(case: Case) -> dict[str, Any]:
+    return {k: v.double() if v.dtype.is_floating_point else v for k, v in case.inputs.items()}
+
+
+def _several(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _types(graph: Graph, found: Sequence[Any]) -> str:
+    """Return how the types of results differ from the predicted ones, or ``""``."""
+    from .backend.opaque import TORCH_DTYPES
+
+    if len(found) != len(graph.outputs):
+        return f"{len(found)} results, expected {len(graph.outputs)}"
+    for v, name in zip(found, graph.outputs, strict=True):
+        t = graph.types[str(name)]
+        if tuple(v.shape) != t.shape or v.dtype != TORCH_DTYPES[t.dtype]:
+            return f"%{name} is {v.dtype} {tuple(v.shape)}, expected {t}"
+    return ""
+
+
+def _compare(graph: Graph, found: Sequence[Any], exact: Sequence[Any], tolerance: float = _TOLERANCE) -> str:
+    """Return how results differ from the exact ones, or ``""``."""
+    import torch
+
+    if len(found) != len(exact):
+        return f"{len(found)} results, expected {len(exact)}"
+    for name, got, want in zip(graph.outputs, found, exact, strict=True):
+        if tuple(got.shape) != tuple(want.shape):
+            return f"%{name} has shape {tuple(got.shape)}, expected {tuple(want.shape)}"
+        if not is_float(graph.types[str(name)].dtype):
+            wrong = got.to(want.dtype) != want
+        else:
+            a, b = got.double(), want.double()
+            known = b[b.isfinite()]
+            scale = float(known.abs().max()) if known.numel() else 1.0
+            close = torch.isclose(a, b, rtol=tolerance, atol=tolerance * min(scale, 1e6), equal_nan=True)
+            wrong = ~close
+        if bool(wrong.any()):
+            share = float(wrong.double().mean())
+            at = tuple(int(i) for i in wrong.nonzero()[0])
+            return f"%{name} differs in {share:.1%}, first at {at}: {got[at].item()!r}, expected {want[at].item()!r}"
+    return ""
+
+
+def summary(found: Checked) -> list[str]:
+    """Return what a person wants to know of checks, one line each."""
+    lines = []
+    for check in CHECKS:
+        n = found.passed.get(check, 0)
+        faults = sum(f.check == check for f in found.faults)
+        over = {reason: k for (c, reason), k in found.passed_over.items() if c == check}
+        if n or faults or over:
+            more = f", {sum(over.values())} passed over ({max(over, key=lambda r: over[r])})" if over else ""
+            lines.append(f"{check:8} {n} hold, {faults} fail{more}")
+    return lines
+
+
+__all__ = ["CHECKS", "Checked", "Fault", "check_rows", "in_float64", "read_case", "summary"]
