@@ -233,7 +233,14 @@ def _extremum(pick: Callable[[Any, Any], Any]) -> Callable[..., Any]:
 
 
 def _times(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
-    return tuple(x * y for x, y in zip(a, b, strict=True))
+    return tuple(_scaled(x, y) for x, y in zip(a, b, strict=True))
+
+
+def _scaled(x: Any, y: Any) -> Any:
+    # A symbolic size times a whole factor is a size; numbers stay what Python makes of them.
+    if isinstance(x, Size) and isinstance(y, float) and y.is_integer():
+        return x * int(y)
+    return x * y
 
 
 def _remainders(a: Sequence[Any], b: Sequence[Any]) -> tuple[Any, ...]:
