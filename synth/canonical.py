@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
 
-from ..ir import OpDef, OpSet
+from ..ir import OpDef
 from ..ir import expr as ex
-from ..ir.graph import Literal
 from ..ir.opdef import Scalar
+
+if TYPE_CHECKING:
+    from .emit import Draft
 
 _COMMUTATIVE = frozenset(("+", "*", "==", "!=", "and", "or"))
 _SYMMETRIC = frozenset(("max", "min", "bit_and", "bit_or", "bit_xor"))
@@ -46,59 +49,66 @@ def _normal(e: ex.Expr, swap: Mapping[str, str]) -> Any:
 
 
 def canonical_order(
-    labels: Sequence[Any], inputs: Mapping[int, Any], operands: Sequence[Sequence[Any]],
-    sources: Sequence[tuple[int, int]], ops: OpSet,
-) -> tuple[list[int], list[int], list[list[Any]]]:  # fmt: skip
+    draft: Draft, types: Sequence[str], sources: Sequence[tuple[int, int]]
+) -> tuple[list[int], list[int], list[list[Any]]]:
     """Return nodes and inputs in the order of a depth-first walk from the outputs, and operands with ties sorted.
 
     Args:
-        labels: of each node: operator, attributes, shapes.
-        inputs: label of each graph input in use.
-        operands: of each node: ``("n", node, result)``, ``("i", input)`` or a literal.
+        draft: the program.
+        types: the result types of each node, as text.
         sources: what fills the outputs.
-        ops: the operators.
     """
-    sorted_operands: list[list[Any]] = [list(r) for r in operands]
-    if any(commutes(ops[label[0]]) for label in labels):
-        keys: list[int] = []
-        for n, label in enumerate(labels):
-            below = [_key(r, keys, inputs) for r in operands[n]]
-            if len(below) == 2 and commutes(ops[label[0]]) and below[0] != below[1]:
-                # Python hashes of strings vary between runs, so the order is that of the texts.
-                if below[0] > below[1]:
-                    sorted_operands[n].reverse()
-                    below.reverse()
-            keys.append(_digest(repr((label, below))))
+    operands = draft.operands
+    keys: dict[int, int] = {}
+
+    def key(r: Any) -> Any:
+        # Python hashes of strings vary between runs, so the order is that of the texts.
+        if r.__class__ is not tuple:
+            return (0, repr(r.value), 0)
+        if r[0] == "i":
+            return (1, repr(draft.inputs[r[1]][:2]), 0)
+        return (2, str(digest(r[1])), r[2])
+
+    def digest(n: int) -> int:
+        found = keys.get(n)
+        if found is None:
+            below = [key(r) for r in operands[n]]
+            if len(below) == 2 and draft.sites[n].commutes and below[0] > below[1]:
+                below.reverse()
+            label = (draft.sites[n].name, [a[2] for a in draft.attributes[n]], types[n], below)
+            found = keys[n] = crc32(repr(label).encode())
+        return found
+
+    out: list[list[Any]] = operands
+    for n, site in enumerate(draft.sites):
+        if site.commutes:
+            pair = operands[n]
+            if len(pair) == 2:
+                a, b = pair
+                first = _rank(a) - _rank(b)
+                if first > 0 or (not first and key(a) > key(b)):
+                    if out is operands:
+                        out = list(operands)
+                    out[n] = [b, a]
     order: list[int] = []
     input_order: dict[int, None] = {}
     seen: set[int] = set()
 
     def visit(n: int) -> None:
         seen.add(n)
-        for r in sorted_operands[n]:
-            if r.__class__ is Literal:
-                continue
-            if r[0] == "i":
-                input_order.setdefault(r[1])
-            elif r[1] not in seen:
-                visit(r[1])
+        for r in out[n]:
+            if r.__class__ is tuple:
+                if r[0] == "i":
+                    input_order.setdefault(r[1])
+                elif r[1] not in seen:
+                    visit(r[1])
         order.append(n)
 
     for n, _ in sources:
         if n not in seen:
             visit(n)
-    return order, list(input_order), sorted_operands
+    return order, list(input_order), out
 
 
-def _key(r: Any, keys: Sequence[int], inputs: Mapping[int, Any]) -> Any:
-    if r.__class__ is Literal:
-        return (0, repr(r.value), 0)
-    if r[0] == "i":
-        return (1, repr(inputs[r[1]]), 0)
-    return (2, str(keys[r[1]]), r[2])
-
-
-def _digest(text: str) -> int:
-    from zlib import crc32
-
-    return crc32(text.encode())
+def _rank(r: Any) -> int:
+    return 0 if r.__class__ is not tuple else 1 if r[0] == "i" else 2

@@ -347,6 +347,8 @@ class Relations:
             raise
         except (TypeError, IndexError) as error:
             raise SelectingError(str(error)) from None
+        except ValueError as error:  # lists of different lengths
+            raise VerifyError(str(error)) from None
 
     def typing(self, op: OpDef) -> OpDef:
         """Return ``op`` without the lets that only its meaning needs; some have no value over symbols."""

@@ -6,71 +6,62 @@ operators kept, so that the uniform law of the operators is never touched.
 
 from __future__ import annotations
 
+import math
 import random
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from math import inf
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeAlias
 
-from ..ir import (
-    Graph,
-    Input,
-    Literal,
-    Node,
-    OpDef,
-    OpSet,
-    TensorType,
-    Unsatisfiable,
-    builtin_ops,
-)
-from ..ir.opdef import Attribute, Scalar
-from ..ir.ranges import node_ranges
-from ..ir.typesys import DTYPE_CLASSES, is_float
+import attrs
+
+from ..ir import OpSet, builtin_ops
 from .cache import load_signatures
-from .calls import Signature, Structure, Template
-from .canonical import canonical_order
 from .degenerate import degenerate_call
-from .dims import ConflictError, Plan, Sizes
-from .ranges import partial_operands
+from .dims import ConflictError
+from .emit import Draft, write
+from .flat import LITERAL_SHARE, Flat, Menu, Site, read
+from .flow import Flow, laws
 from .relation import Relations
 from .skeleton import Skeletons, Wired, wire
 from .spec import Program, Spec, check, select
+from .thorough import Thorough, template_attributes, within
 
-#: Says why a program is degenerate, or gives it back with what its inputs must be.
-Judge = Callable[[Program], Program | str]
-
-_FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
-_INTEGERS = (2, 3, 5)
+#: Gives a program back where it is sound, with ranges of its inputs, else why it is not.
+Judge: TypeAlias = "Callable[[Program], Program | str]"
 #: Wirings that are tried for one sequence of operators before its number is given up.
 _ATTEMPTS = 60
+#: Times that one call is drawn before its operands are.
+TRIALS = 4
+#: Times that earlier calls are drawn again for the sake of one call, before the wiring is given up.
+JUMPS = 4
+#: Times that all sizes are drawn for the bounds that speak of the whole program.
+REDRAWS = 24
 
 
-class _Operand:
-    """What the sampler knows of an operator's operands, once per signature."""
+@attrs.define(eq=False)
+class Built:
+    """The calls of a program so far.
 
-    __slots__ = ("literal", "names", "pack", "spans")
+    Attributes:
+        inputs: type, cells of the dimensions, and guard of each graph input.
+        by_type: the inputs of a type that may be used again.
+        shapes: cells of each node's results.
+        operands: of each node, per slot: ``("n", node, result)``, ``("i", input)`` or a literal.
+        calls: site, template and cells of its locals.
+    """
 
-    def __init__(self, op: OpDef, s: Signature) -> None:
-        self.names: list[tuple[str, int]] = []  # per flattened slot: operand name, position
-        self.pack: list[bool] = []
-        self.literal: list[bool] = []
-        self.spans: list[tuple[int, int] | None] = []
-        scalar = isinstance(op.body, Scalar)
-        for position, (p, o) in enumerate(zip(op.operands, s.operands, strict=True)):
-            start = len(self.names)
-            if o is None:
-                self.spans.append(None)
-                continue
-            items = (o,) if isinstance(o[0], str) else o
-            partner = any(
-                q is not p and q.dtype == p.dtype and x is not None and isinstance(x[0], str) and x[1] > 0
-                for q, x in zip(op.operands, s.operands, strict=True)
-            )
-            for dtype, rank in items:
-                self.names.append((p.name, position))
-                self.pack.append(any(type(d).__name__ == "Pack" for d in p.shape))
-                self.literal.append(scalar and rank == 0 and partner and not p.variadic and dtype != "bool")
-            self.spans.append((start, len(self.names)) if p.variadic else (start, -1))
+    inputs: list[tuple[tuple[str, int], list[int], str]]
+    by_type: dict[tuple[str, int], list[int]]
+    shapes: list[list[list[int]]]
+    operands: list[list[Any]]
+    calls: list[tuple[Site, Flat, list[int]]]
+
+    def shorten(self, calls: int, inputs: int) -> None:
+        """Return to the first calls and inputs."""
+        for kind, _, guard in self.inputs[inputs:]:
+            if not guard:
+                self.by_type[kind].pop()
+        del self.inputs[inputs:], self.shapes[calls:], self.operands[calls:], self.calls[calls:]
 
 
 class Sampler:
@@ -108,15 +99,15 @@ class Sampler:
             for n, s in found.items()
         }
         self.degenerate = tuple(n for n, s in found.items() if s and not self.signatures[n])
-        self.ranged = {n: {r.operand for r in op.ranges} for n, op in self.ops.items()}
-        self.partial = {n: partial_operands(op) for n, op in self.ops.items()}
-        pinned = set()
-        for n, op in self.ops.items():
-            for position, p in enumerate(op.operands):
-                if p.name in self.ranged[n]:
-                    pinned.add((n, position, ""))
-                if p.name in self.partial[n]:
-                    pinned |= {(n, position, d) for d in DTYPE_CLASSES["int"]}
+        self._sites = {
+            id(s): Site(self.ops[n], s, relations) for n, signatures in self.signatures.items() for s in signatures
+        }
+        # Operands with bounded elements are graph inputs, for nothing bounds what an operator gives.
+        pinned = {
+            (site.name, position, "" if guard == "range" else dtype)
+            for site in self._sites.values()
+            for position, dtype, guard in site.guarded()
+        }
         weights = dict.fromkeys(self.ops, 1.0) | dict(spec.weights)
         self.pinned = frozenset(pinned)
         self.skeletons = Skeletons(
@@ -125,8 +116,11 @@ class Sampler:
             # A program that ends in a value without operands is constant.
             inner=frozenset(n for n, op in self.ops.items() if not op.operands and n not in spec.ops),
         )  # fmt: skip
-        self._operands: dict[int, _Operand] = {}
         self.failures: Counter[str] = Counter()
+        self.stuck: Counter[str] = Counter()
+        self.retries = 0
+        self._laws = laws(spec.profile, spec.max_rank)
+        self.thorough = Thorough(spec, relations, self._sites, self.failures)
 
     # -- one program ----------------------------------------------------------------------------------------------
 
@@ -139,35 +133,35 @@ class Sampler:
         rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
         start, steps = self.skeletons.draw(rng)
         numbers = [s.choice.number for s in steps]
-        refused = ""
+        refused = False
         for attempt in range(_ATTEMPTS):
-            if attempt and attempt % 3 == 0:
+            if attempt:
                 start, steps = self.skeletons.draw_for(numbers, rng)
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
                 continue
-            try:
-                built = self._build(nodes, outputs, rng)
-            except ConflictError:
-                self.failures["conflict"] += 1
+            if attempt % 8 == 7:
+                try:
+                    draft = self.thorough.build(nodes, outputs, rng)
+                except ConflictError:
+                    draft = None
+            else:
+                draft = self._flow(nodes, outputs, rng)
+            if draft is None:
+                self.failures["wirings"] += 1
                 continue
-            if built is None:
-                self.failures["bounds"] += 1
-                continue
-            graph, ranges, edges = built
-            sequence = tuple(self.skeletons.names[n] for n in numbers)
-            program = Program(index, seed, graph, ranges, attempt + 1, sequence, edges)
-            if self.judge is not None:
-                judged = self.judge(program)
-                if isinstance(judged, str):
-                    refused = judged
-                    self.failures[refused] += 1
-                    continue
-                program = judged
-            return program
-        self.failures["given up"] += 1
+            sequence = tuple([self.skeletons.names[n] for n in numbers])
+            program = Program(index, seed, attempt + 1, sequence, write(draft), self.relations.ops)
+            if self.judge is None:
+                return program
+            found = self.judge(program)
+            if not isinstance(found, str):
+                return found
+            refused = True
+            self.failures[found.split(":")[0]] += 1
         if refused:
             self.failures["given up as degenerate"] += 1
+        self.failures["given up"] += 1
         return None
 
     def _shaped(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]]) -> bool:
@@ -184,345 +178,156 @@ class Sampler:
             return False
         return spec.max_depth is None or max(depth) <= spec.max_depth
 
-    def _operand(self, s: Signature) -> _Operand:
-        found = self._operands.get(id(s))
-        if found is None:
-            found = self._operands[id(s)] = _Operand(self.ops[s.op], s)
-        return found
+    def _flow(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random) -> Draft | None:
+        """Return a program for a wired skeleton, sizes and attributes drawn in program order; None where they do not fit."""
+        draw = rng.random
+        flow = Flow(self.spec.profile, rng, self._laws)
+        built = Built([], {}, [], [], [])
+        marks: list[Any] = []
+        stuck = [0] * len(nodes)
+        n = 0
+        while n < len(nodes):
+            marks.append((flow.mark(), len(built.inputs)))
+            if self._call(flow, nodes[n], built, draw):
+                n += 1
+                continue
+            stuck[n] += 1
+            sources = {o[0] for o in nodes[n].operands if o is not None}
+            if not sources or stuck[n] > JUMPS:
+                self.stuck[self._sites[id(nodes[n].choice.signature)].name] += 1
+                return None
+            # What gave the operands is drawn again, or what gave theirs.
+            while True:
+                options = sorted(sources)
+                n = options[int(draw() * len(options))]
+                sources = {o[0] for o in nodes[n].operands if o is not None}
+                if not sources or draw() < 0.5:
+                    break
+            mark, inputs = marks[n]
+            flow.undo(mark)
+            del marks[n:]
+            built.shorten(n, inputs)
+        return self._finished(flow, outputs, built, draw)
 
-    def _build(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random) -> Any:
+    def _call(self, flow: Flow, w: Wired, built: Built, draw: Callable[[], float]) -> bool:
+        """Add one call to a program; False where no sizes fit its operands."""
         spec = self.spec
-        sizes = Sizes()
-        draw, ones = rng.random, spec.profile.ones
-        values: list[tuple[str, list[int]]] = []  # graph inputs: dtype, classes
-        guarded: list[str] = []  # "" or what an input's elements must satisfy
-        shapes: list[list[list[int]]] = []  # of each node's results
-        chosen: list[tuple[Structure, int, Template, list[int]]] = []
-        operands: list[list[Any]] = []  # ("n", node, result) | ("i", input) | Literal
-        by_type: dict[tuple[str, int], list[int]] = {}
-        for w in nodes:
-            choice = w.choice
-            signature = choice.signature
-            facts = self._operand(signature)
-            partial, ranged = self.partial[signature.op], self.ranged[signature.op]
-            refs: list[Any] = []
-            dims: list[list[int]] = []
-            tensors = 0
-            for slot, (dtype, rank) in enumerate(choice.slots):
-                source = w.operands[slot]
-                name = facts.names[slot][0]
-                if source is not None:
-                    refs.append(("n", *source))
-                    dims.append(shapes[source[0]][source[1]])
-                    tensors += 1
-                    continue
-                if facts.literal[slot] and draw() < 0.7:
-                    refs.append(Literal(_FLOATS[int(draw() * 5)] if is_float(dtype) else _INTEGERS[int(draw() * 3)]))
-                    dims.append([])
-                    continue
-                guard = "range" if name in ranged else partial.get(name, "") if dtype in DTYPE_CLASSES["int"] else ""
-                known = by_type.get((dtype, rank))
-                if known and not guard and draw() < spec.input_sharing:
+        ones, again = spec.profile.ones, spec.input_sharing
+        site = self._sites[id(w.choice.signature)]
+        inputs, by_type = built.inputs, built.by_type
+        refs: list[Any] = []
+        dims: list[int] = []
+        fresh: list[int] = []
+        given: list[int] = []  # slots that may be given up for a fresh input
+        for slot, source in enumerate(w.operands):
+            if source is not None:
+                refs.append(("n", *source))
+                dims += built.shapes[source[0]][source[1]]
+                if slot in w.extra:
+                    given.append(slot)
+                continue
+            literals = site.literals[slot]
+            if literals and draw() < LITERAL_SHARE:
+                refs.append(literals[int(draw() * len(literals))])
+                continue
+            if by_type and not site.guards[slot] and draw() < again:
+                known = by_type.get(site.types[slot])
+                if known:
                     i = known[int(draw() * len(known))]
                     # A value twice in one call is a degenerate call (x - x).
-                    if all(r != ("i", i) for r in refs):
+                    if ("i", i) not in refs:
                         refs.append(("i", i))
-                        dims.append(values[i][1])
+                        dims += inputs[i][1]
+                        given.append(slot)
                         continue
-                refs.append(
-                    self._input(sizes, values, guarded, by_type, dtype, rank, guard, ones, facts.pack[slot], rng)
-                )
-                dims.append(values[-1][1])
-            while True:
-                try:
-                    structure, mask, template, results, local = self._impose(signature, sizes, dims, rng)
-                    break
-                except ConflictError:
-                    # Another use of a value that is used elsewhere may be given up for a fresh input.
-                    given = next(
-                        (i for i in range(len(refs) - 1, -1, -1)
-                         if (i in w.extra and refs[i][0] == "n") or (refs[i].__class__ is tuple and refs[i][0] == "i"
-                                                                     and dims[i] is not None and _shared(refs[i], operands))),
-                        None,
-                    )  # fmt: skip
-                    if given is None:
-                        raise
-                    dtype, rank = choice.slots[given]
-                    refs[given] = self._input(
-                        sizes, values, guarded, by_type, dtype, rank, "", ones, facts.pack[given], rng
-                    )
-                    dims[given] = values[-1][1]
-            shapes.append(results)
-            chosen.append((structure, mask, template, local))
-            operands.append(refs)
-        return self._numbers(nodes, outputs, sizes, values, guarded, shapes, chosen, operands, rng)
-
-    def _input(
-        self, sizes: Sizes, values: list[Any], guarded: list[str], by_type: dict[Any, list[int]], dtype: str, rank: int,
-        guard: str, ones: float, broadcasts: bool, rng: random.Random,
-    ) -> tuple[str, int]:  # fmt: skip
-        draw = rng.random
-        classes = [0 if broadcasts and draw() < ones else sizes.new() for _ in range(rank)]
-        values.append((dtype, classes))
-        guarded.append(guard)
-        number = len(values) - 1
-        if not guard:
-            by_type.setdefault((dtype, rank), []).append(number)
-        return ("i", number)
-
-    def _impose(
-        self, signature: Signature, sizes: Sizes, dims: Sequence[Sequence[int]], rng: random.Random
-    ) -> tuple[Structure, int, Template, list[list[int]], list[int]]:
-        flat = [d for shape in dims for d in shape]
-        mask, bit = 0, 1
-        for d in flat:
-            if d == 0 or sizes.find(d) == 0:
-                mask |= bit
-            bit <<= 1
-        structures = signature.structures
-        # Some structures do not fit the sizes at hand (a reduction of axes of size 1); a few others are tried.
-        for trial in range(6):
-            structure = structures[int(rng.random() * len(structures))]
-            if trial and self.relations.broadcasts(signature, structure):
-                # Sizes that cannot be equal may still broadcast, where one of them is free to be 1.
-                mask = self._narrowed(sizes, flat, mask, rng)
-            templates = self.relations.templates(signature, structure, mask)
-            if templates:
-                template = templates[int(rng.random() * len(templates))] if len(templates) > 1 else templates[0]
-                mark = sizes.mark()
-                try:
-                    results, local = sizes.apply(template, flat)
-                    return structure, mask, template, results, local
-                except ConflictError:
-                    sizes.undo(mark)
-        raise ConflictError
-
-    def _narrowed(self, sizes: Sizes, flat: Sequence[int], mask: int, rng: random.Random) -> int:
-        for d in flat:
-            x = sizes.find(d)
-            if sizes.made[x] is None and sizes.low[x] == 1 and rng.random() < 0.4:
-                sizes.equate(0, x)
-        for i, d in enumerate(flat):
-            if sizes.find(d) == 0:
-                mask |= 1 << i
-        return mask
-
-    # -- values ---------------------------------------------------------------------------------------------------
-
-    def _numbers(
-        self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], sizes: Sizes, values: list[Any],
-        guarded: list[str], shapes: list[list[list[int]]], chosen: list[Any], operands: list[list[Any]],
-        rng: random.Random,
-    ) -> Any:  # fmt: skip
-        used = sorted({r[1] for refs in operands for r in refs if r.__class__ is tuple and r[0] == "i"})
-        wanted = [local[i] for _, _, t, local in chosen for i in _attribute_locals(t)]
-        tensors = [values[i][1] for i in used] + [shape for results in shapes for shape in results]
-        plan = Plan(sizes, tensors, wanted, self.spec.profile)
-        found = plan.sample(rng, 32)
-        if found is None:
-            found = self._solved(plan, rng)
-        if found is None:
-            return None
-        find = sizes.find
-
-        def numbers(shape: Sequence[int]) -> tuple[int, ...]:
-            return tuple([found[find(d)] for d in shape])
-
-        shape_of = [numbers(values[i][1]) if i in set(used) else () for i in range(len(values))]
-        results = [[numbers(s) for s in rs] for rs in shapes]
-        if not self._within(nodes, chosen, found, find, shape_of, used, results):
-            return None
-        attributes = [
-            self._attributes(w.choice.signature, s, t, [found[find(x)] for x in local], rng)
-            for w, (s, _, t, local) in zip(nodes, chosen)
-        ]
-        return self._emit(nodes, outputs, values, guarded, used, shape_of, results, attributes, operands)
-
-    def _solved(self, plan: Plan, rng: random.Random) -> list[int] | None:
-        """Return sizes found by CP-SAT, which are checked like drawn ones; None without OR-tools or a solution."""
-        if not self.spec.solver:
-            return None
-        from .cpsat import solve
-
-        try:
-            found = solve(plan, rng)
-        except Unsatisfiable:
-            self.failures["infeasible"] += 1
-            return None
-        if found is None or not plan.holds(found):
-            return None
-        self.failures["solved"] += 1
-        return found
-
-    def _within(
-        self, nodes: Sequence[Wired], chosen: list[Any], found: list[int], find: Any, shape_of: list[Any],
-        used: Sequence[int], results: list[Any],
-    ) -> bool:  # fmt: skip
-        p = self.spec.profile
-        if p.max_elements is not None or p.max_bytes is not None:
-            elements = sum(_product(shape_of[i]) for i in used)
-            if p.max_elements is not None and elements > p.max_elements:
-                return False
-            if p.max_bytes is not None and 8 * (elements + sum(_product(s) for s in results[-1])) > p.max_bytes:
-                return False
-        if p.max_flops is None and not p.min_flops:
-            return True
-        total = 0
-        for w, (s, ones, t, local), shapes in zip(nodes, chosen, results):
-            flops = self.relations.flops(w.choice.signature, s, ones, t)
-            if flops is None:  # unknown before sizes are; at least each result element is touched
-                total += sum(_product(r) for r in shapes)
-            elif flops[0] is None:
-                total += flops[1]
+            refs.append(None)
+            fresh.append(slot)
+            if site.packs[slot] and ones and site.narrow:
+                dims += [0 if draw() < ones else -1 for _ in range(site.ranks[slot])]
             else:
-                total += flops[0].function(*[found[find(local[i])] for i in flops[1]])
-        return p.min_flops <= total and (p.max_flops is None or total <= p.max_flops)
+                dims += [-1] * site.ranks[slot]
+        mark = flow.mark()
+        trial = 0
+        while True:
+            found = flow.place(site, dims, fresh, trial)
+            if found is not None:
+                break
+            self.retries += 1
+            trial += 1
+            flow.undo(mark)
+            if trial == TRIALS:
+                if not given:
+                    return False
+                slot, trial = given.pop(), 1
+                refs[slot] = None
+                fresh.append(slot)
+                start = site.starts[slot]
+                dims[start : start + site.ranks[slot]] = [-1] * site.ranks[slot]
+        flat, cells, results, own = found
+        for slot, shape in zip(fresh, own):
+            kind = site.types[slot]
+            refs[slot] = ("i", len(inputs))
+            if not site.guards[slot]:
+                by_type.setdefault(kind, []).append(len(inputs))
+            inputs.append((kind, shape, site.guards[slot]))
+        built.shapes.append(results)
+        built.operands.append(refs)
+        built.calls.append((site, flat, cells))
+        return True
 
-    def _attributes(
-        self, signature: Signature, s: Structure, t: Template, local: list[int], rng: random.Random
-    ) -> tuple[tuple[str, Any], ...]:
-        op = self.ops[signature.op]
-        if not op.attributes:
-            return ()
-        out = template_attributes(t, local)
-        integral = not any(d in DTYPE_CLASSES["float"] for _, d in signature.dtypes)
-        for a in op.attributes:
-            if a.name not in out:
-                out[a.name] = _free_attribute(a, integral, rng)
-        return tuple(sorted(out.items()))
-
-    def _emit(
-        self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], values: list[Any], guarded: list[str],
-        used: Sequence[int], shape_of: list[Any], results: list[Any], attributes: list[Any], operands: list[list[Any]],
-    ) -> Any:  # fmt: skip
-        sources = list(dict.fromkeys(outputs))
-        names = [w.choice.signature.op for w in nodes]
-        labels = [(n, a, tuple(r)) for n, a, r in zip(names, attributes, results)]
-        inputs = {i: (values[i][0], shape_of[i]) for i in used}
-        order, input_order, operands = canonical_order(labels, inputs, operands, sources, self.ops)
-        node_number = {n: k for k, n in enumerate(order)}
-        input_name = {i: f"x{k}" for k, i in enumerate(input_order)}
-        value_name: dict[tuple[int, int], str] = {}
-        for n in order:
-            several = len(results[n]) > 1
-            for r in range(len(results[n])):
-                value_name[n, r] = f"v{node_number[n]}_{r}" if several else f"v{node_number[n]}"
-        edges: list[tuple[str, str, int]] = []
-        ranges: dict[str, tuple[Any, Any]] = {}
-        built = []
-        for n in order:
-            signature = nodes[n].choice.signature
-            facts = self._operand(signature)
-            op = self.ops[signature.op]
-            flat: list[Any] = []
-            for slot, r in enumerate(operands[n]):
-                if r.__class__ is Literal:
-                    flat.append(r)
-                elif r[0] == "n":
-                    flat.append(value_name[r[1], r[2]])
-                    edges.append((names[r[1]], names[n], slot))
-                else:
-                    flat.append(input_name[r[1]])
-                    if guarded[r[1]] == "positive":
-                        ranges[flat[-1]] = (1, inf)
-            grouped: list[Any] = []
-            for span in facts.spans:
-                if span is None:
-                    grouped.append(None)
-                elif span[1] < 0:
-                    grouped.append(flat[span[0]])
-                else:
-                    grouped.append(tuple(flat[span[0] : span[1]]))
-            types = tuple([TensorType(d, shape) for (d, _), shape in zip(signature.results, results[n])])
-            result_names = tuple([value_name[n, r] for r in range(len(types))])
-            built.append(Node(signature.op, tuple(grouped), attributes[n], result_names, types))
-            if op.ranges:
-                known = {input_name[i]: TensorType(values[i][0], shape_of[i]) for i in input_order}
-                known |= {v: t for node in built[:-1] for v, t in zip(node.results, node.types)}
-                ranges |= node_ranges(built[-1], known, self.ops)
-        graph_inputs = tuple([Input(input_name[i], TensorType(values[i][0], shape_of[i])) for i in input_order])
-        outs: list[Any] = []
-        for n, r in sources:
-            # Every result of an output operator is given back, so that none of its work is dead.
-            outs += [value_name[n, k] for k in range(len(results[n]))] if len(results[n]) > 1 else [value_name[n, r]]
-        graph = Graph("program", graph_inputs, tuple(built), tuple(dict.fromkeys(outs)))
-        return graph, ranges, tuple(edges)
-
-
-def _shared(ref: tuple[str, int], operands: list[list[Any]]) -> bool:
-    return any(ref in refs for refs in operands)
-
-
-def _attribute_locals(t: Template) -> Iterable[int]:
-    for _, v in t.attributes:
-        if type(v) is int:
-            yield v
-        elif v and v[0] != "value":
-            for d in (v,) if v[0] is None or not isinstance(v[0], (int, tuple)) else v:
-                if type(d) is int:
-                    yield d
-                else:
-                    yield from d[1] if d[0] is not None else ()
-
-
-def template_attributes(t: Template, local: Sequence[int]) -> dict[str, Any]:
-    """Return the attributes that a template fixes, for given values of its local variables."""
-    out: dict[str, Any] = {}
-    for name, v in t.attributes:
-        if type(v) is int:
-            out[name] = local[v]
-        elif v and v[0] == "value":
-            out[name] = v[1]
-        elif v and (v[0] is None or not isinstance(v[0], (int, tuple))):
-            out[name] = _number(v, local)
+    def _finished(
+        self, flow: Flow, outputs: Sequence[tuple[int, int]], built: Built, draw: Callable[[], float]
+    ) -> Draft | None:
+        value = flow.value
+        for trial in range(REDRAWS):
+            if trial and not flow.redraw(1.0):
+                continue
+            at = value.__getitem__
+            known = [(kind[0], tuple(map(at, shape)), guard) for kind, shape, guard in built.inputs]
+            results = [[tuple(map(at, shape)) for shape in own] for own in built.shapes]
+            if self._inside(flow, known, results, built.calls):
+                break
         else:
-            out[name] = tuple(_number(d, local) for d in v)
-    return out
+            return None
+        attributes = []
+        for _, flat, cells in built.calls:
+            row = []
+            for part in flat.row:
+                kind = part.__class__
+                if kind is tuple:
+                    row.append(part)
+                elif kind is Menu:
+                    row.append(part.pick(draw()))
+                else:
+                    name, code = part
+                    if code.__class__ is list:
+                        v: Any = tuple([read(c, value, cells) for c in code])
+                        row.append((name, v, f"{name} = {list(v)}"))
+                    else:
+                        v = read(code, value, cells)
+                        row.append((name, v, f"{name} = {v}"))
+            attributes.append(row)
+        return Draft([c[0] for c in built.calls], built.operands, attributes, results, known, outputs)
 
-
-def _number(d: Any, local: Sequence[int]) -> int:
-    if type(d) is int:
-        return local[d]
-    return d[1] if d[0] is None else d[0].function(*[local[i] for i in d[1]])  # type: ignore[no-any-return]
-
-
-def _free_attribute(a: Attribute, integral: bool, rng: random.Random) -> Any:
-    """Return a value of an attribute on which no shape depends."""
-    default = getattr(a.default, "value", None)
-    if default is not None and rng.random() < 0.6:
-        return float(default) if a.kind == "float" else default
-    if a.optional and rng.random() < 0.5:
-        return None
-    lo, hi = getattr(a.lo, "value", None), getattr(a.hi, "value", None)
-    match a.kind:
-        case "bool":
-            return rng.random() < 0.5
-        case "enum":
-            return rng.choice(a.choices)
-        case "str":
-            return default or ""
-        case "int":
-            near = [v for v in (*range(-1, 4), lo, hi) if isinstance(v, int)]
-            fits = [v for v in near if (lo is None or v >= lo) and (hi is None or v <= hi)]
-            return rng.choice(fits or [0])
-        case "ints":
-            return tuple(
-                rng.randint(lo or 0, min(hi if hi is not None else 3, (lo or 0) + 3)) for _ in range(a.length or 0)
+    def _inside(self, flow: Flow, inputs: Any, results: Any, placed: Any) -> bool:
+        p = self.spec.profile
+        if p.min_numel > 1:
+            largest = max(
+                max((math.prod(s) for _, s, _ in inputs), default=1),
+                max(math.prod(s) for own in results for s in own),
             )
-    if isinstance(default, float) and default:
-        scaled = default * rng.choice((0.5, 2.0))
-        return scaled if (lo is None or scaled >= lo) and (hi is None or scaled <= hi) else default
-    menu: Sequence[Any] = _INTEGERS if integral and a.kind == "number" else _FLOATS
-    fits = [v for v in menu if (lo is None or v >= lo) and (hi is None or v <= hi)]
-    value = rng.choice(fits or [default if default is not None else lo if lo is not None else 1])
-    return float(value) if a.kind == "float" else value
+            if largest < p.min_numel:
+                return False
 
+        def work() -> float:
+            total = 0
+            for (site, flat, cells), own in zip(placed, results):
+                flops = site.work(flat, flow.value, cells)
+                # Unknown before sizes are: at least each result element is touched.
+                total += sum(map(math.prod, own)) if flops is None else flops
+            return total
 
-def _product(shape: Sequence[int]) -> int:
-    n = 1
-    for d in shape:
-        n *= d
-    return n
+        return within(p, [s for _, s, _ in inputs], results, work)
 
 
 __all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]

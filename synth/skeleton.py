@@ -14,7 +14,7 @@ import math
 import random
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence, Set
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import attrs
 
@@ -38,6 +38,7 @@ class Choice:
         result: the position of the result.
         slots: the type of every tensor slot, list operands flattened.
         open: positions in ``slots``.
+        out: the type of the result.
     """
 
     number: int
@@ -45,10 +46,10 @@ class Choice:
     result: int
     slots: tuple[Type, ...]
     open: tuple[int, ...]
+    out: Type
 
 
-@attrs.frozen(eq=False)
-class Step:
+class Step(NamedTuple):
     """One operator of a skeleton: the choice and how many holes its result fills."""
 
     choice: Choice
@@ -130,11 +131,12 @@ class Skeletons:
                     slots.append(t)
             ranks = [t[1] for t in (*slots, *s.results)]
             weight = math.prod(RANK_WEIGHTS[min(r, len(RANK_WEIGHTS) - 1)] for r in ranks) ** (1 / max(len(ranks), 1))
+            flat = tuple(slots)
             for result, out in enumerate(s.results):
                 for k in range(min(len(free), self.holes) + 1):
                     for opened in itertools.combinations(free, k):
                         key = (out, tuple(sorted(slots[i] for i in opened)))
-                        choice = Choice(number, s, result, tuple(slots), opened)
+                        choice = Choice(number, s, result, flat, opened, out)
                         found.append((weight * opening**k, key, choice))
         total = sum(w for w, _, _ in found)
         for w, key, choice in found:
@@ -308,11 +310,13 @@ class Skeletons:
         )
         self.targets = targets
         self._weights, self._after = weights, after
+        self._weight_lists = [w.tolist() for w in weights]
         self._start_sums = list(itertools.accumulate(after[0][: len(self._start_states)].tolist()))
 
     # -- drawing --------------------------------------------------------------------------------------------------
 
-    def _table(self, t: int, state: int) -> tuple[list[float], list[int], list[int], list[int]]:
+    def _table(self, t: int, state: int) -> tuple[list[float], list[Any]]:
+        """Return cumulated weights and, of each arc: cumulated weights of its choices, these, the next state, the fills."""
         found = self._tables[t].get(state)
         if found is None:
             a, b = int(self._first[state]), int(self._first[state + 1])
@@ -322,8 +326,13 @@ class Skeletons:
             mass = self._coefficient[a:b] * per_key[keys] * after[targets]
             kept = mass > 0
             sums = list(itertools.accumulate(mass[kept].tolist()))
-            found = (sums, keys[kept].tolist(), targets[kept].tolist(), self._fills[a:b][kept].tolist())
-            self._tables[t][state] = found
+            arcs = [
+                (*self._picked(t, k), target, fills)
+                for k, target, fills in zip(
+                    keys[kept].tolist(), targets[kept].tolist(), self._fills[a:b][kept].tolist(), strict=True
+                )
+            ]
+            found = self._tables[t][state] = (sums, arcs)
         return found  # type: ignore[no-any-return]
 
     def _key_weight(self, t: int) -> Any:
@@ -332,36 +341,37 @@ class Skeletons:
             cached = self._picks[t][-1] = self._key_weights(self._weights[t])
         return cached
 
-    def _pick(self, t: int, key: int, rng: random.Random) -> Choice:
+    def _picked(self, t: int, key: int) -> tuple[list[float], list[Choice]]:
         found = self._picks[t].get(key)
         if found is None:
-            w = self._weights[t]
+            w = self._weight_lists[t]
             choices = self._choices[self._keys[key]]
-            sums = list(itertools.accumulate(m * float(w[c.number]) for m, c in choices))
+            sums = list(itertools.accumulate([m * w[c.number] for m, c in choices]))
             found = self._picks[t][key] = (sums, [c for _, c in choices])
-        sums, picked = found
-        return picked[bisect(sums, rng.random() * sums[-1])]  # type: ignore[no-any-return]
+        return found  # type: ignore[no-any-return]
 
     def draw(self, rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
         """Return the types of the outputs (as numbers of ``types``) and the steps from the sink backwards."""
-        start = bisect(self._start_sums, rng.random() * self._start_sums[-1])
+        uniform = rng.random
+        start = bisect(self._start_sums, uniform() * self._start_sums[-1])
         state, steps = start, []
-        for t in range(self.level):
-            sums, keys, targets, fills = self._table(t, state)
-            i = bisect(sums, rng.random() * sums[-1])
-            steps.append(Step(self._pick(t, keys[i], rng), fills[i]))
-            state = targets[i]
+        for t, rows in enumerate(self._tables):
+            sums, arcs = rows.get(state) or self._table(t, state)
+            picks, choices, state, fills = arcs[bisect(sums, uniform() * sums[-1])]
+            steps.append(Step(choices[bisect(picks, uniform() * picks[-1])], fills))
         return self._start_states[start], steps
 
-    def _only(self, number: int) -> Any:
-        """Return the weight of each key where ``number`` is the only operator."""
+    def _arcs_of(self, number: int) -> Any:
+        """Return source, target, weight and place of the arcs that an operator can take."""
         found = self._singles.get(number)
         if found is None:
             import numpy as np
 
             only = np.zeros(len(self.names))
             only[number] = 1.0
-            found = self._singles[number] = self._key_weights(only)
+            weight = self._coefficient * self._key_weights(only)[self._key]
+            place = np.flatnonzero(weight)
+            found = self._singles[number] = (self._source[place], self._target[place], weight[place], place)
         return found
 
     def draw_for(self, numbers: Sequence[int], rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
@@ -371,10 +381,10 @@ class Skeletons:
         start = bisect(starts, rng.random() * starts[-1])
         state, steps = start, []
         for t, number in enumerate(numbers):
-            a, b = int(self._first[state]), int(self._first[state + 1])
-            mass = self._coefficient[a:b] * self._only(number)[self._key[a:b]] * after[t + 1][self._target[a:b]]
-            sums = list(itertools.accumulate(mass.tolist()))
-            i = a + bisect(sums, rng.random() * sums[-1])
+            source, target, weight, place = self._arcs_of(number)
+            a, b = source.searchsorted(state), source.searchsorted(state + 1)
+            sums = list(itertools.accumulate((weight[a:b] * after[t + 1][target[a:b]]).tolist()))
+            i = int(place[a + bisect(sums, rng.random() * sums[-1])])
             picks, choices = self._choices_of(int(self._key[i]), number)
             steps.append(Step(choices[bisect(picks, rng.random() * picks[-1])], int(self._fills[i])))
             state = int(self._target[i])
@@ -387,8 +397,8 @@ class Skeletons:
 
             after = [self._after[self.level]]
             for number in reversed(numbers):
-                per_arc = self._coefficient * self._only(number)[self._key]
-                value = np.bincount(self._source, per_arc * after[-1][self._target], self.states)
+                source, target, weight, _ = self._arcs_of(number)
+                value = np.bincount(source, weight * after[-1][target], self.states)
                 after.append(value / value.max())
             self._last = (numbers, after[::-1])
         return self._last[1]
@@ -401,7 +411,6 @@ class Skeletons:
         return found
 
 
-@attrs.define(eq=False)
 class Wired:
     """One operator of a wired skeleton; operands refer to earlier operators or are graph inputs.
 
@@ -411,9 +420,12 @@ class Wired:
         extra: slots whose value has another use, so that they may be given up.
     """
 
-    choice: Choice
-    operands: list[tuple[int, int] | None]
-    extra: set[int]
+    __slots__ = ("choice", "extra", "operands")
+
+    def __init__(self, choice: Choice) -> None:
+        self.choice = choice
+        self.operands: list[tuple[int, int] | None] = [None] * len(choice.slots)
+        self.extra: list[int] = []
 
 
 def wire(
@@ -423,33 +435,41 @@ def wire(
 
     The holes that a step fills are drawn uniformly among those of its type.
     """
-    level = len(steps)
+    uniform = rng.random
     nodes: list[Wired] = []
     outputs: list[tuple[int, int]] = [(0, 0)] * len(start)
-    holes: list[tuple[Wired | None, int, Type]] = [(None, i, types[t]) for i, t in enumerate(start)]
-    for t, step in enumerate(steps):
-        choice = step.choice
-        out = choice.signature.results[choice.result]
-        candidates = [i for i, hole in enumerate(holes) if hole[2] == out]
-        picked = candidates if step.fills == len(candidates) else rng.sample(candidates, step.fills)
-        first = rng.randrange(len(picked)) if len(picked) > 1 else 0
-        source = (level - 1 - t, choice.result)
-        for n, i in enumerate(picked):
-            node, slot, _ = holes[i]
+    holes: dict[Type, list[tuple[Wired | None, int]]] = {}
+    for i, t in enumerate(start):
+        holes.setdefault(types[t], []).append((None, i))
+    place = len(steps)
+    for choice, fills in steps:
+        place -= 1
+        candidates = holes[choice.out]
+        n = len(candidates)
+        if fills < n:
+            for k in range(fills):
+                j = k + int(uniform() * (n - k))
+                candidates[k], candidates[j] = candidates[j], candidates[k]
+        source = (place, choice.result)
+        first = int(uniform() * fills) if fills > 1 else 0
+        for k in range(fills):
+            node, slot = candidates[k]
             if node is None:
                 outputs[slot] = source
             else:
                 node.operands[slot] = source
-                if n != first:
-                    node.extra.add(slot)
-        if len(picked) == 1:
-            holes.pop(picked[0])
-        else:
-            gone = set(picked)
-            holes = [h for i, h in enumerate(holes) if i not in gone]
-        new = Wired(choice, [None] * len(choice.slots), set())
+                if k != first:
+                    node.extra.append(slot)
+        del candidates[:fills]
+        new = Wired(choice)
         nodes.append(new)
-        holes += [(new, slot, choice.slots[slot]) for slot in choice.open]
+        for slot in choice.open:
+            t = choice.slots[slot]
+            found = holes.get(t)
+            if found is None:
+                holes[t] = [(new, slot)]
+            else:
+                found.append((new, slot))
     nodes.reverse()
     return nodes, outputs
 

@@ -8,10 +8,11 @@ from hashlib import blake2b
 
 import attrs
 
-from ..ir import Graph, OpDef, OpSet, UsageError, print_graph
+from ..ir import Graph, OpDef, OpSet, UsageError
 from ..ir import expr as ex
 from ..ir.effects import random_operators
 from ..ir.opdef import Expand, Opaque
+from .emit import Written, build_graph, edges_of, ranges_of
 from .profiles import PROFILES, Profile
 
 
@@ -54,37 +55,60 @@ class Spec:
     solver: bool = False
 
 
-@attrs.frozen(slots=False)
+@attrs.frozen(slots=False, eq=False)
 class Program:
-    """One generated program.
+    """One generated program; equal to another of the same text, number and seed.
 
     Attributes:
         index: its number.
         seed: of the sampler.
-        graph: the program, in canonical order with canonical names.
-        ranges: of inputs whose elements an operator bounds: both ends, which they may take.
         attempts: how many wirings were tried.
         sequence: the operators from the outputs backwards, as the skeleton drew them.
-        edges: ``(producer, consumer, slot)`` of every use of a node's value.
+        written: in canonical order with canonical names.
+        ops: the operators.
+        ranges: of inputs whose elements are bounded: both ends, which they may take; None stands for what the operators say.
     """
 
     index: int
     seed: int
-    graph: Graph
-    ranges: Mapping[str, tuple[float, float]] = attrs.field(eq=False)
     attempts: int
     sequence: tuple[str, ...]
-    edges: tuple[tuple[str, str, int], ...]
+    written: Written
+    ops: OpSet = attrs.field(repr=False)
+    _ranges: Mapping[str, tuple[float, float]] | None = None
 
-    @cached_property
+    @property
     def text(self) -> str:
         """The canonical text."""
-        return print_graph(self.graph)
+        return self.written.text
 
     @cached_property
     def key(self) -> str:
         """A hash that is equal for programs equal up to names, order, and swapped operands of commutative operators."""
         return blake2b(self.text.encode(), digest_size=16).hexdigest()
+
+    @cached_property
+    def graph(self) -> Graph:
+        """The program."""
+        return build_graph(self.written)
+
+    @cached_property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Of inputs whose elements are bounded: both ends, which they may take."""
+        return self._ranges if self._ranges is not None else ranges_of(self.written, self.graph, self.ops)
+
+    @cached_property
+    def edges(self) -> tuple[tuple[str, str, int], ...]:
+        """``(producer, consumer, slot)`` of every use of a node's value."""
+        return edges_of(self.written)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Program):
+            return NotImplemented
+        return (self.index, self.seed, self.text) == (other.index, other.seed, other.text)
+
+    def __hash__(self) -> int:
+        return hash((self.index, self.seed, self.text))
 
 
 def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:

@@ -1,0 +1,436 @@
+"""Templates as flat data with compiled formulas: what the sampler runs thousands of times a second, and keeps on disk.
+
+A *code* says what a dimension is: an int >= 0 is a local variable, an int < 0 is the constant ``-1 - code``, and a pair is a
+formula with the locals that it reads.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from bisect import bisect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ..ir import Literal, OpDef
+from ..ir.opdef import Attribute, Scalar
+from ..ir.text import attr_text
+from ..ir.typesys import DTYPE_CLASSES, is_float
+from .calls import Signature, Template
+from .canonical import commutes
+from .ranges import partial_operands
+from .relation import Relations
+from .symbolic import Formula
+
+_FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
+_INTEGERS = (2, 3, 5)
+#: How often a scalar operand is a number written in the program.
+LITERAL_SHARE = 0.7
+_TEXT = re.compile(r"(?:a\d+|b\d+|\d+|min|max|not|//|[-+*%()<>=!, ])*")
+#: Values of a list attribute are listed where there are no more of them.
+_MOST_LISTS = 64
+
+
+class Function:
+    """A formula over cells: ``run(values, cells)`` reads argument k at ``values[cells[k]]``.
+
+    Attributes:
+        text: over ``a0, a1, ...``.
+        arity: number of arguments.
+        run: the compiled text.
+    """
+
+    __slots__ = ("_formula", "_inverses", "arity", "run", "text")
+
+    def __init__(self, text: str, arity: int, formula: Formula | None, inverses: Sequence[str | None] | None) -> None:
+        self.text, self.arity = text, arity
+        self._formula = formula
+        self._inverses: list[Any] | None = None if inverses is None else list(inverses)
+        body = re.sub(r"\ba(\d+)\b", r"v[i[\1]]", text)
+        if not _TEXT.fullmatch(text):
+            raise ValueError(f"no formula: {text}")
+        self.run: Callable[[Sequence[int], Sequence[int]], Any] = eval(
+            f"lambda v, i: {body}", {"min": min, "max": max, "__builtins__": {}}
+        )
+
+    def inverse_texts(self) -> list[str | None]:
+        """Return, for each argument, the text of its value from the result (``a0``) and the other arguments, or None."""
+        if self._inverses is None:
+            found = [self._formula.inverse(k) if self._formula is not None else None for k in range(self.arity)]
+            self._inverses = [None if f is None else re.sub(r"\bb(\d+)\b", r"a\1", f.text) for f in found]
+        return [f.text if isinstance(f, Function) else f for f in self._inverses]
+
+    def inverse(self, k: int) -> Function | None:
+        """Return argument ``k`` as a function of the result and the other arguments in order, where that can be had."""
+        if self._inverses is None:
+            self.inverse_texts()
+        assert self._inverses is not None
+        found = self._inverses[k]
+        if isinstance(found, str):
+            found = self._inverses[k] = function(found, self.arity)
+        return found  # type: ignore[no-any-return]
+
+
+_FUNCTIONS: dict[tuple[str, int], Function] = {}
+
+
+def function(
+    text: str, arity: int, formula: Formula | None = None, inverses: Sequence[str | None] | None = None
+) -> Function:
+    """Return the one function of a text; raises ValueError for a text that is no arithmetic."""
+    found = _FUNCTIONS.get((text, arity))
+    if found is None:
+        found = _FUNCTIONS[text, arity] = Function(text, arity, formula, inverses)
+    return found
+
+
+class Flat:
+    """One template, ready to be applied.
+
+    Attributes:
+        locals: number of local variables.
+        slots: the code of each operand dimension.
+        results: the codes of each result.
+        attributes: name -> ``("value", v)``, a code, or a list of codes.
+        numbers: ``(local, lower bounds, upper bounds)``, bounds as formulas.
+        factors: ``(locals, code)``.
+        checks: conditions.
+        products: formulas that must be at least 2.
+        two: locals that must be at least 2; ``late`` are those of them that are numbers or factors.
+        free: locals that are drawn where no operand gives them, each with the least value and the largest rank it occurs in.
+        simple: whether there are no attributes to draw and nothing to check.
+        plan: the conditions that read no number, as ``(function, arguments, least value)``, and the numbers in the order in
+            which they are drawn: ``(local, lower bounds, upper bounds, least value, conditions that it decides)``; such a
+            condition says also where to go on where it does not hold.
+        row: what gives each attribute, by name.
+        origin: the number of the structure, the dimensions that are 1, and the place among their templates.
+    """
+
+    __slots__ = (
+        "attributes", "checks", "factors", "free", "late", "locals", "numbers", "origin", "plan", "products", "results",
+        "row",        "simple", "slots", "two",
+    )  # fmt: skip
+
+    def __init__(self, data: Mapping[str, Any], ranks: Sequence[int]) -> None:
+        self.locals: int = data["locals"]
+        self.slots: tuple[Any, ...] = tuple(data["slots"])
+        self.results: tuple[tuple[Any, ...], ...] = tuple(map(tuple, data["results"]))
+        self.attributes: tuple[tuple[str, Any], ...] = tuple(data["attributes"])
+        self.numbers: tuple[Any, ...] = tuple(data["numbers"])
+        self.factors: tuple[Any, ...] = tuple(data["factors"])
+        self.checks: tuple[Any, ...] = tuple(dict.fromkeys(data["checks"]))
+        two = [c for c in data["two"] if type(c) is int]
+        self.products = tuple(c for c in data["two"] if type(c) is not int)
+        bound = {n for n, _, _ in self.numbers} | {n for group, _ in self.factors for n in group}
+        rank = dict.fromkeys(range(self.locals), 1)
+        start = 0
+        shapes: list[Sequence[Any]] = list(self.results)
+        for r in ranks:
+            shapes.append(self.slots[start : start + r])
+            start += r
+        for shape in shapes:
+            for c in shape:
+                if type(c) is int and c >= 0:
+                    rank[c] = max(rank[c], len(shape))
+        self.two = tuple(n for n in two if n not in bound)
+        self.late = tuple(n for n in two if n in bound)
+        self.free = tuple((n, 2 if n in two else 1, rank[n]) for n in range(self.locals) if n not in bound)
+        self.plan = _plan(self)
+        self.simple = not (self.numbers or self.factors or self.checks or self.products or self.late)
+        self.row: tuple[Any, ...] = ()
+        self.origin = (0, 0, 0)
+
+
+def _plan(t: Flat) -> tuple[Any, Any]:
+    """Return the conditions before and the numbers with their conditions; those that share conditions follow each other."""
+    numbers = {n: (n, lows, highs) for n, lows, highs in t.numbers}
+    conditions = [(f.run, args, 1) for f, args in t.checks] + [(f.run, args, 2) for f, args in t.products]
+    part = {n: n for n in numbers}
+
+    def join(args: Sequence[int]) -> None:
+        known = [n for n in args if n in numbers]
+        for n in known[1:]:
+            old, new = part[n], part[known[0]]
+            for m in part:
+                if part[m] == old:
+                    part[m] = new
+
+    for _, args in t.checks:
+        join(args)
+    for n, lows, highs in t.numbers:
+        for _, args in (*lows, *highs):
+            join((n, *args))
+    first = list(dict.fromkeys(part[n] for n in numbers))
+    order = sorted(numbers, key=lambda n: first.index(part[n]))
+    place = {n: k for k, n in enumerate(order)}
+    before = tuple(c for c in conditions if not any(n in numbers for n in c[1]))
+    parts = []
+    for k, n in enumerate(order):
+        decided = []
+        for f, args, least in conditions:
+            at = [place[m] for m in args if m in numbers]
+            if at and max(at) == k:
+                decided.append((f, args, least, min(at)))
+        _, lows, highs = numbers[n]
+        parts.append(
+            (
+                n,
+                tuple((f.run, a) for f, a in lows),
+                tuple((f.run, a) for f, a in highs),
+                2 if n in t.late else 1,
+                decided,
+            )
+        )
+    return before, tuple(parts)
+
+
+def flatten(t: Template) -> dict[str, Any]:
+    """Return a template as the data of a :class:`Flat`."""
+
+    def code(d: Any) -> Any:
+        if type(d) is int:
+            return d
+        return -1 - d[1] if d[0] is None else call(d)
+
+    def call(d: Any) -> Any:
+        return function(d[0].text, d[0].arity, d[0]), d[1]
+
+    def attribute(v: Any) -> Any:
+        if type(v) is int:
+            return v
+        if v and v[0] == "value":
+            return ("value", v[1])
+        if v and (v[0] is None or not isinstance(v[0], (int, tuple))):
+            return ("value", v[1]) if v[0] is None else call(v)
+        return [code(d) for d in v]
+
+    return {
+        "locals": t.locals,
+        "slots": tuple(map(code, t.slots)),
+        "results": tuple(tuple(map(code, shape)) for shape in t.results),
+        "attributes": tuple((k, attribute(v)) for k, v in t.attributes),
+        "numbers": tuple((n.local, tuple(map(call, n.lows)), tuple(map(call, n.highs))) for n in t.numbers),
+        "factors": tuple((group, code(size)) for group, size in t.factors),
+        "checks": tuple(map(call, t.checks)),
+        "two": tuple(map(code, t.at_least_two)),
+    }
+
+
+class Menu:
+    """The law of an attribute on which no shape depends: its values and how likely each is."""
+
+    __slots__ = ("choices", "draw", "sums")
+
+    def __init__(self, name: str, weighted: Sequence[tuple[Any, float]]) -> None:
+        total = sum(w for _, w in weighted)
+        self.sums = list(itertools.accumulate(w / total for _, w in weighted))
+        self.sums[-1] = 1.0
+        self.choices = [(name, v, f"{name} = {attr_text(v)}") for v, _ in weighted]
+
+    def pick(self, u: float) -> tuple[str, Any, str]:
+        """Return name, value and text for a random number in [0, 1)."""
+        return self.choices[bisect(self.sums, u)]
+
+
+def menu(a: Attribute, integral: bool) -> Menu:
+    """Return the law of a free attribute: the default with probability 0.6, else absent where it may be, else any.
+
+    Args:
+        a: the attribute.
+        integral: whether the call has no floating-point type, so that numbers are integers.
+    """
+    default = getattr(a.default, "value", None)
+    weighted: list[tuple[Any, float]] = []
+    left = 1.0
+    if default is not None:
+        weighted.append((float(default) if a.kind == "float" else default, 0.6))
+        left = 0.4
+    if a.optional:
+        weighted.append((None, left / 2))
+        left /= 2
+    values = _values(a, default, integral)
+    return Menu(a.name, weighted + [(v, left / len(values)) for v in values])
+
+
+def _values(a: Attribute, default: Any, integral: bool) -> list[Any]:
+    lo, hi = getattr(a.lo, "value", None), getattr(a.hi, "value", None)
+
+    def within(v: Any) -> bool:
+        return (lo is None or v >= lo) and (hi is None or v <= hi)
+
+    match a.kind:
+        case "bool":
+            return [False, True]
+        case "enum":
+            return list(a.choices)
+        case "str":
+            return [default or ""]
+        case "int":
+            return [v for v in (*range(-1, 4), lo, hi) if isinstance(v, int) and within(v)] or [0]
+        case "ints":
+            least = lo or 0
+            span = range(least, min(hi if hi is not None else 3, least + 3) + 1)
+            n = a.length or 0
+            while len(span) > 1 and len(span) ** n > _MOST_LISTS:
+                span = span[:-1]
+            return list(itertools.product(span, repeat=n))
+    if isinstance(default, float) and default:
+        return [v if within(v) else default for v in (default * 0.5, default * 2.0)]
+    options: Sequence[Any] = _INTEGERS if integral and a.kind == "number" else _FLOATS
+    fits = [v for v in options if within(v)] or [default if default is not None else lo if lo is not None else 1]
+    return [float(v) if a.kind == "float" else v for v in fits]
+
+
+FLOAT_LITERALS = tuple(map(Literal, _FLOATS))
+INTEGER_LITERALS = tuple(map(Literal, _INTEGERS))
+
+
+class Site:
+    """What the sampler knows of one signature.
+
+    Attributes:
+        op: the definition.
+        signature: of a call.
+        literals: per slot: the numbers that may stand there instead of a tensor.
+        packs: per slot: whether its dimensions may broadcast.
+        guards: per slot: what the elements of a graph input there must satisfy (``"range"``, ``"positive"`` or ``""``).
+        spans: per operand: first slot and one past the last of a list, or -1; None where it is absent.
+        starts: per slot: the number of its first dimension.
+        scalar: whether it acts element by element.
+        plain: whether every operand is given and none is a list.
+        commutes: whether the two operands may be swapped.
+    """
+
+    def __init__(self, op: OpDef, signature: Signature, relations: Relations) -> None:
+        self.op, self.signature, self.relations = op, signature, relations
+        self.name = op.name
+        self.structures = signature.structures
+        self.live = list(range(len(self.structures)))
+        self.data: dict[tuple[int, int], list[Any]] = {}
+        self.table: dict[tuple[int, int], list[Flat]] = {}
+        self.fresh = 0
+        self._narrow: bool | None = None
+        self.literals: list[Any] = []
+        self.packs: list[bool] = []
+        self.guards: list[str] = []
+        self.spans: list[tuple[int, int] | None] = []
+        self.starts: list[int] = []
+        self.ranks: list[int] = []
+        self.types: list[tuple[str, int]] = []
+        self.result_heads = [f"{d}[" for d, _ in signature.results]
+        ranged, partial = {r.operand for r in op.ranges}, partial_operands(op)
+        self._partial = partial
+        self.scalar = scalar = isinstance(op.body, Scalar)
+        at = 0
+        for p, o in zip(op.operands, signature.operands, strict=True):
+            first = len(self.literals)
+            if o is None:
+                self.spans.append(None)
+                continue
+            partner = any(
+                q is not p and q.dtype == p.dtype and x is not None and isinstance(x[0], str) and x[1] > 0
+                for q, x in zip(op.operands, signature.operands, strict=True)
+            )
+            for dtype, rank in (o,) if isinstance(o[0], str) else o:
+                may = scalar and rank == 0 and partner and not p.variadic and dtype != "bool"
+                self.literals.append((FLOAT_LITERALS if is_float(dtype) else INTEGER_LITERALS) if may else None)
+                self.packs.append(any(type(d).__name__ == "Pack" for d in p.shape))
+                self.guards.append(
+                    "range" if p.name in ranged else partial.get(p.name, "") if dtype in DTYPE_CLASSES["int"] else ""
+                )
+                self.starts.append(at)
+                self.ranks.append(rank)
+                self.types.append((dtype, rank))
+                at += rank
+            self.spans.append((first, len(self.literals)) if p.variadic else (first, -1))
+        self.plain = all(span is not None and span[1] < 0 for span in self.spans)
+        self.commutes = commutes(op)
+        self.integral = not any(d in DTYPE_CLASSES["float"] for _, d in signature.dtypes)
+        self._menus: dict[str, Menu] = {}
+        self._work: dict[Flat, Any] = {}
+
+    def guarded(self) -> list[tuple[int, str, str]]:
+        """Return position, dtype and guard of every operand that only graph inputs may fill, for any type it may have."""
+        out = []
+        for position, p in enumerate(self.op.operands):
+            if any(r.operand == p.name for r in self.op.ranges):
+                out.append((position, "", "range"))
+            elif p.name in self._partial:
+                out += [(position, d, "positive") for d in DTYPE_CLASSES["int"]]
+        return out
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it makes a difference that a size is 1."""
+        if self._narrow is None:
+            self._narrow = self.relations.broadcasts(self.signature, self.structures[-1])
+            self.fresh += 1
+        return self._narrow
+
+    @narrow.setter
+    def narrow(self, value: bool) -> None:
+        self._narrow = value
+
+    def flats(self, structure: int, ones: int) -> list[Flat]:
+        """Return the templates of a structure whose operand dimensions in ``ones`` are 1."""
+        found = self.table.get((structure, ones))
+        if found is None:
+            data = self.data.get((structure, ones))
+            if data is None:
+                s = self.structures[structure]
+                data = [flatten(t) for t in self.relations.templates(self.signature, s, ones)]
+                self.data[structure, ones] = data
+                self.fresh += 1
+            found = [Flat(d, self.ranks) for d in data]
+            for place, f in enumerate(found):
+                f.row = self._row(f)
+                f.origin = (structure, ones, place)
+            self.table[structure, ones] = found
+            if not found and not ones and len(self.live) > 1 and structure in self.live:
+                self.live.remove(structure)
+        return found
+
+    def _row(self, f: Flat) -> tuple[Any, ...]:
+        """Return what gives each attribute, by name: a finished triple, a menu, or a code with the name."""
+        known = dict(f.attributes)
+        row: list[Any] = []
+        for a in sorted(self.op.attributes, key=lambda a: a.name):
+            if a.name in known:
+                v = known[a.name]
+                if type(v) is tuple and v[0] == "value":
+                    row.append((a.name, v[1], f"{a.name} = {attr_text(v[1])}"))
+                else:
+                    row.append([a.name, v])
+            else:
+                row.append(self.menu(a))
+        return tuple(row)
+
+    def menu(self, a: Attribute) -> Menu:
+        """Return the law of an attribute on which no shape depends."""
+        found = self._menus.get(a.name)
+        if found is None:
+            found = self._menus[a.name] = menu(a, self.integral)
+        return found
+
+    def work(self, f: Flat, value: Sequence[int], cells: Sequence[int]) -> int | None:
+        """Return the floating-point operations of a call of one of the templates, None where its definition does not tell."""
+        if f not in self._work:
+            structure, ones, place = f.origin
+            s = self.structures[structure]
+            template = self.relations.templates(self.signature, s, ones)[place]
+            found = self.relations.flops(self.signature, s, ones, template)
+            if found is not None and found[0] is not None:
+                found = (function(found[0].text, found[0].arity, found[0]), found[1])
+            self._work[f] = found
+        found = self._work[f]
+        if found is None or found[0] is None:
+            return None if found is None else found[1]
+        return found[0].run(value, [cells[k] for k in found[1]])  # type: ignore[no-any-return]
+
+
+def read(code: Any, value: Sequence[int], cells: Sequence[int]) -> int:
+    """Return the value of a code."""
+    if type(code) is int:
+        return value[cells[code]] if code >= 0 else -1 - code
+    run, args = code[0].run, code[1]
+    return run(value, [cells[k] for k in args])  # type: ignore[no-any-return]
