@@ -1,18 +1,21 @@
-"""Signatures kept on disk: finding them takes seconds, reading them back does not."""
+"""Signatures and templates kept on disk: finding them takes minutes, reading them back does not."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ..ir import OpDef, print_op
+from ..ir import OpDef, OpSet, print_op
+from ..ir.opdef import Expand
 from .calls import Signature, Structure, Symbolic
+from .flat import Function, Site, function
 from .relation import Relations
+from .spec import called_names
 
 
 def cache_folder() -> Path:
@@ -74,11 +77,155 @@ def load_signatures(relations: Relations, ops: Iterable[OpDef], folder: Path | N
         return
 
 
-def _key(relations: Relations) -> str:
+class Templates:
+    """Templates kept on disk, one file for each operator, named by its definition and those of what it consists of.
+
+    The first line of a file is the hash of the rest, so that a damaged one is made anew.  Files are replaced as a whole and
+    joined with what is there; of two writers at once, the last one's findings stay, and the other's are found again.
+
+    Args:
+        relations: whose templates.
+        folder: where to keep them; None means :func:`cache_folder`.  A folder that cannot be written is passed over.
+
+    Attributes:
+        fresh: how many findings are not on disk yet.
+        limit: how many there may be before they should be saved.
+    """
+
+    def __init__(self, relations: Relations, folder: Path | None = None) -> None:
+        folder = cache_folder() if folder is None else folder
+        self.relations = relations
+        self.folder = folder / f"templates-{_key(relations, ('flat.py', 'cache.py'))}"
+        self.fresh, self.limit = 0, 256
+        self._kept: dict[str, Any] = {}
+        self._changed: dict[int, Site] = {}
+        self._seen: set[int] = set()
+
+    def load(self, site: Site) -> None:
+        """Give a site the templates that are kept of it, once."""
+        if id(site) in self._seen:
+            return
+        self._seen.add(id(site))
+        kept = self._of(site.op)
+        known = kept["functions"]
+        try:
+            for key, data in kept["sites"].get(_signature_key(site), {}).items():
+                structure, ones = key.split(",")
+                site.data.setdefault((int(structure), int(ones)), [_loaded(d, known) for d in data])
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+            return
+
+    def narrow(self, site: Site) -> bool | None:
+        """Return whether sizes of 1 matter to a site's operator, where that is kept."""
+        found = self._of(site.op)["narrow"]
+        return found if isinstance(found, bool) else None
+
+    def add(self, site: Site, narrow: bool | None) -> None:
+        """Note that a site has found something new."""
+        self.fresh += 1
+        self._changed[id(site)] = site
+        if narrow is not None:
+            self._of(site.op)["narrow"] = narrow
+
+    def save(self) -> None:
+        """Write what is new."""
+        by_op: dict[str, list[Site]] = {}
+        for site in self._changed.values():
+            by_op.setdefault(site.name, []).append(site)
+        self._changed.clear()
+        self.fresh, self.limit = 0, min(2 * self.limit, 4096)
+        with suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for sites in by_op.values():
+                op = sites[0].op
+                kept = self._read(op)
+                if kept["narrow"] is None:
+                    kept["narrow"] = self._of(op)["narrow"]
+                number = {(text, arity): k for k, (text, arity, _) in enumerate(kept["functions"])}
+                for site in sites:
+                    own = kept["sites"].setdefault(_signature_key(site), {})
+                    for (structure, ones), data in site.data.items():
+                        own.setdefault(f"{structure},{ones}", [_saved(d, number, kept["functions"]) for d in data])
+                body = json.dumps(kept)
+                path = self._path(op)
+                temporary = path.with_suffix(f".{os.getpid()}")
+                temporary.write_text(hashlib.sha256(body.encode()).hexdigest() + "\n" + body)
+                temporary.replace(path)
+
+    def _of(self, op: OpDef) -> Any:
+        if op.name not in self._kept:
+            self._kept[op.name] = self._read(op)
+        return self._kept[op.name]
+
+    def _read(self, op: OpDef) -> Any:
+        with suppress(OSError, ValueError):
+            digest, _, body = self._path(op).read_text().partition("\n")
+            if hashlib.sha256(body.encode()).hexdigest() == digest:
+                return json.loads(body)
+        return {"narrow": None, "functions": [], "sites": {}}
+
+    def _path(self, op: OpDef) -> Path:
+        return self.folder / f"{op.name}-{_closure_digest(op, self.relations.ops)}.json"
+
+
+def _closure_digest(op: OpDef, ops: OpSet) -> str:
+    """Return a hash of a definition and of all that it consists of."""
+    names, todo = {op.name}, [op]
+    while todo:
+        body = todo.pop().body
+        if isinstance(body, Expand):
+            called = {fn for _, e in body.statements for fn in called_names(e) if fn in ops} - names
+            names |= called
+            todo += [ops[n] for n in called]
+    return hashlib.sha256("\n".join(print_op(ops[n]) for n in sorted(names)).encode()).hexdigest()[:16]
+
+
+def _signature_key(site: Site) -> str:
+    s = site.signature
+    return repr((s.operands, s.results, s.dtypes))
+
+
+def _saved(value: Any, number: dict[Any, int], functions: list[Any]) -> Any:
+    """Return the data of a template as JSON values; formulas become numbers of a list."""
+    if isinstance(value, dict):
+        return {k: _saved(v, number, functions) for k, v in value.items()}
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], Function):
+        f, args = value
+        k = number.get((f.text, f.arity))
+        if k is None:
+            k = number[f.text, f.arity] = len(functions)
+            functions.append([f.text, f.arity, f.inverse_texts()])
+        return {"f": k, "a": args}
+    if isinstance(value, tuple) and len(value) == 2 and value[0] == "value":
+        return {"v": value[1]}
+    return [_saved(v, number, functions) for v in value] if isinstance(value, (tuple, list)) else value
+
+
+def _loaded(data: Any, functions: Sequence[Any]) -> dict[str, Any]:
+    out = {k: _restored(v, functions) for k, v in data.items()}
+    # A list of codes is a list, so that it is told from a formula.
+    out["attributes"] = tuple(
+        (k, v if type(v) is not tuple or (v and (v[0] == "value" or isinstance(v[0], Function))) else list(v))
+        for k, v in out["attributes"]
+    )
+    return out
+
+
+def _restored(value: Any, functions: Sequence[Any]) -> Any:
+    if isinstance(value, dict):
+        if "v" in value:
+            return ("value", _tuple(value["v"]))
+        text, arity, inverses = functions[value["f"]]
+        return function(text, arity, None, inverses), tuple(value["a"])
+    return tuple(_restored(v, functions) for v in value) if isinstance(value, list) else value
+
+
+def _key(relations: Relations, more: Sequence[str] = ()) -> str:
     """Return a hash of everything but the definitions that signatures depend on, the code that finds them included."""
     here = Path(__file__).parent
     parts = [str((relations.dtypes, relations.max_rank, relations.list_lengths))]
-    for name in ("relation.py", "calls.py", "symbolic.py", "../ir/infer.py", "../ir/evaluate.py", "../ir/size.py"):
+    code = ("relation.py", "calls.py", "symbolic.py", "../ir/infer.py", "../ir/evaluate.py", "../ir/size.py", *more)
+    for name in code:
         parts.append((here / name).read_text())
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 

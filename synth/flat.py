@@ -10,7 +10,7 @@ import itertools
 import re
 from bisect import bisect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from ..ir import Literal, OpDef
 from ..ir.opdef import Attribute, Scalar
@@ -285,6 +285,19 @@ FLOAT_LITERALS = tuple(map(Literal, _FLOATS))
 INTEGER_LITERALS = tuple(map(Literal, _INTEGERS))
 
 
+class Store(Protocol):
+    """Keeps what sites find."""
+
+    def load(self, site: Site) -> None:
+        """Give a site the templates that are kept of it."""
+
+    def narrow(self, site: Site) -> bool | None:
+        """Return whether sizes of 1 matter to a site's operator, where that is kept."""
+
+    def add(self, site: Site, narrow: bool | None) -> None:
+        """Note that a site has found something new."""
+
+
 class Site:
     """What the sampler knows of one signature.
 
@@ -296,19 +309,19 @@ class Site:
         guards: per slot: what the elements of a graph input there must satisfy (``"range"``, ``"positive"`` or ``""``).
         spans: per operand: first slot and one past the last of a list, or -1; None where it is absent.
         starts: per slot: the number of its first dimension.
+        store: keeps templates from run to run, or None.
+        data: the templates found so far, by structure and dimensions that are 1.
         scalar: whether it acts element by element.
         plain: whether every operand is given and none is a list.
         commutes: whether the two operands may be swapped.
     """
 
-    def __init__(self, op: OpDef, signature: Signature, relations: Relations) -> None:
-        self.op, self.signature, self.relations = op, signature, relations
+    def __init__(self, op: OpDef, signature: Signature, relations: Relations, store: Store | None = None) -> None:
+        self.op, self.signature, self.relations, self.store = op, signature, relations, store
         self.name = op.name
         self.structures = signature.structures
-        self.live = list(range(len(self.structures)))
         self.data: dict[tuple[int, int], list[Any]] = {}
         self.table: dict[tuple[int, int], list[Flat]] = {}
-        self.fresh = 0
         self._narrow: bool | None = None
         self.literals: list[Any] = []
         self.packs: list[bool] = []
@@ -363,31 +376,32 @@ class Site:
     def narrow(self) -> bool:
         """Whether it makes a difference that a size is 1."""
         if self._narrow is None:
-            self._narrow = self.relations.broadcasts(self.signature, self.structures[-1])
-            self.fresh += 1
+            if self.store is not None:
+                self._narrow = self.store.narrow(self)
+            if self._narrow is None:
+                self._narrow = self.relations.broadcasts(self.signature, self.structures[-1])
+                if self.store is not None:
+                    self.store.add(self, self._narrow)
         return self._narrow
-
-    @narrow.setter
-    def narrow(self, value: bool) -> None:
-        self._narrow = value
 
     def flats(self, structure: int, ones: int) -> list[Flat]:
         """Return the templates of a structure whose operand dimensions in ``ones`` are 1."""
         found = self.table.get((structure, ones))
         if found is None:
+            if self.store is not None:
+                self.store.load(self)
             data = self.data.get((structure, ones))
             if data is None:
                 s = self.structures[structure]
                 data = [flatten(t) for t in self.relations.templates(self.signature, s, ones)]
                 self.data[structure, ones] = data
-                self.fresh += 1
+                if self.store is not None:
+                    self.store.add(self, self._narrow)
             found = [Flat(d, self.ranks) for d in data]
             for place, f in enumerate(found):
                 f.row = self._row(f)
                 f.origin = (structure, ones, place)
             self.table[structure, ones] = found
-            if not found and not ones and len(self.live) > 1 and structure in self.live:
-                self.live.remove(structure)
         return found
 
     def _row(self, f: Flat) -> tuple[Any, ...]:

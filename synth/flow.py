@@ -298,10 +298,10 @@ class Flow:
                     if not x:
                         ones |= bit
                 bit <<= 1
-        live = site.live
+        count = len(site.structures)
         # Some structures do not fit the sizes at hand (a reduction of axes of size 1).
-        for _ in range(STRUCTURES if len(live) > 1 else 1):
-            structure = live[int(uniform() * len(live))]
+        for _ in range(STRUCTURES if count > 1 else 1):
+            structure = int(uniform() * count)
             flats = site.table.get((structure, ones))
             if flats is None:
                 flats = site.flats(structure, ones)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+import weakref
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
@@ -15,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ..ir import OpSet, builtin_ops
-from .cache import load_signatures
+from .cache import Templates, load_signatures
 from .degenerate import degenerate_call
 from .dims import ConflictError
 from .emit import Draft, write
@@ -99,8 +100,12 @@ class Sampler:
             for n, s in found.items()
         }
         self.degenerate = tuple(n for n, s in found.items() if s and not self.signatures[n])
+        self.store = Templates(relations)
+        weakref.finalize(self, self.store.save)
         self._sites = {
-            id(s): Site(self.ops[n], s, relations) for n, signatures in self.signatures.items() for s in signatures
+            id(s): Site(self.ops[n], s, relations, self.store)
+            for n, signatures in self.signatures.items()
+            for s in signatures
         }
         # Operands with bounded elements are graph inputs, for nothing bounds what an operator gives.
         pinned = {
@@ -130,6 +135,8 @@ class Sampler:
         Returns:
             None where no sizes were found for the operators that the skeleton drew (counted in ``failures``).
         """
+        if self.store.fresh >= self.store.limit:
+            self.store.save()
         rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
         start, steps = self.skeletons.draw(rng)
         numbers = [s.choice.number for s in steps]
@@ -140,7 +147,7 @@ class Sampler:
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
                 continue
-            if attempt % 8 == 7:
+            if attempt % (2 if self.spec.solver else 8) == 1:
                 try:
                     draft = self.thorough.build(nodes, outputs, rng)
                 except ConflictError:

@@ -151,16 +151,17 @@ def opaque_operators(ops: OpSet) -> frozenset[str]:
             body = ops[name].body
             known[name] = isinstance(body, Opaque) or (
                 isinstance(body, Expand)
-                and any(opaque(fn) for _, e in body.statements for fn in _called(e) if fn in ops)
+                and any(opaque(fn) for _, e in body.statements for fn in called_names(e) if fn in ops)
             )
         return known[name]
 
     return frozenset(name for name in ops if opaque(name))
 
 
-def _called(e: ex.Expr) -> set[str]:
+def called_names(e: ex.Expr) -> set[str]:
+    """Return the names of the functions that an expression calls."""
     own = {e.fn} if isinstance(e, ex.Call) else set()
-    return own.union(*(_called(c) for c in ex.children(e)))
+    return own.union(*(called_names(c) for c in ex.children(e)))
 
 
 def check(spec: Spec) -> None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 from drt.ir import Unsatisfiable, builtin_ops
-from drt.synth import Relations
+from drt.synth import Relations, Sampler, Spec
 from drt.synth.skeleton import Skeletons, wire
 from drt.synth.stats import chi_squared_p, kolmogorov_p
 
@@ -120,3 +120,27 @@ def test_statistics_agree_with_known_values():
     assert chi_squared_p([5] * 11, [5] * 11) == 1.0
     assert kolmogorov_p([(i + 0.5) / 100 for i in range(100)]) > 0.99
     assert kolmogorov_p([0.01 * i / 100 for i in range(100)]) < 1e-6
+
+
+def test_templates_are_kept_and_damaged_files_are_made_anew(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    spec = Spec(level=3, ops=("relu", "add", "max_pool1d", "reshape", "cat"), max_rank=3)
+
+    def texts(damage=None):
+        sampler = Sampler(spec)
+        files = sorted(sampler.store.folder.glob("*.json"))
+        for f in files:
+            if damage:
+                f.write_text(damage(f.read_text()))
+        found = [p.text for p in map(sampler.program, range(40)) if p is not None]
+        made = sampler.store.fresh
+        sampler.store.save()
+        return found, made, len(files)
+
+    first, made, files = texts()
+    assert made and not files
+    again, made, files = texts()
+    assert again == first and not made and files == len(spec.ops)
+    for damage in (lambda t: t[: len(t) // 2], lambda t: t.replace("0", "1"), lambda t: ""):
+        again, made, _ = texts(damage)
+        assert again == first and made
