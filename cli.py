@@ -272,10 +272,16 @@ def synth(
     dtypes: Annotated[str, typer.Option(help="Element types, separated by commas.")] = "f32,i64,bool",
     use: Annotated[
         list[str] | None,
-        typer.Option("--use", metavar="NAME", help="Use only these operators or families; repeatable."),
+        typer.Option(
+            "--ops",
+            "--use",
+            metavar="NAME",
+            help="Use only these operators or families, separated by commas; repeatable.",
+        ),
     ] = None,
     without: Annotated[
-        list[str] | None, typer.Option("--without", metavar="NAME", help="Leave out operators or families; repeatable.")
+        list[str] | None,
+        typer.Option("--without", metavar="NAME", help="Leave out operators or families, separated by commas."),
     ] = None,
     outputs: Annotated[int, typer.Option(help="Most results of a program.")] = 1,
     max_depth: Annotated[int | None, typer.Option(help="Longest chain of operators.")] = None,
@@ -283,7 +289,10 @@ def synth(
     min_flops: Annotated[float, typer.Option(help="Least work of a program (FLOPs).")] = 0,
     max_flops: Annotated[float | None, typer.Option(help="Most work of a program (FLOPs).")] = None,
     max_bytes: Annotated[int | None, typer.Option(help="Most bytes of inputs and outputs.")] = None,
-    max_elements: Annotated[int | None, typer.Option(help="Most elements of all inputs.")] = None,
+    max_parameters: Annotated[
+        int | None,
+        typer.Option("--max-parameters", "--max-elements", help="Most elements of all inputs, weights among them."),
+    ] = None,
     probe: Annotated[
         bool,
         typer.Option("--probe/--no-probe", help="Run each program in float64; draw degenerate ones again."),
@@ -293,21 +302,29 @@ def synth(
     """Generate programs and write them with their PyTorch reference."""
     if context.invoked_subcommand is not None:
         return
+    import signal
+
     from .generate import judge, reference_source
     from .synth import generate, make_spec
 
+    # Whoever ends the command gets what an interruption leaves: whole rows or nothing.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     if output is None:
         raise bad_usage("no output given, expected -o PATH")
     by_name = {".parquet": "parquet", ".jsonl": "jsonl"}
     spec = make_spec(
-        level, profile=profile, dtypes=dtypes, ops=tuple(use or ()), without=tuple(without or ()), outputs=outputs,
+        level, profile=profile, dtypes=dtypes, ops=_names(use), without=_names(without), outputs=outputs,
         max_depth=max_depth, max_fan_out=max_fan_out, min_flops=min_flops, max_flops=max_flops, max_bytes=max_bytes,
-        max_elements=max_elements, solver=solver,
+        max_elements=max_parameters, solver=solver,
     )  # fmt: skip
     generate(
         spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,
         source=reference_source, judge=judge if probe else None, track=_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
+
+
+def _names(options: Sequence[str] | None) -> tuple[str, ...]:
+    return tuple(n.strip() for text in options or () for n in text.split(",") if n.strip())
 
 
 def _bar(rows: Iterable[Any], total: int) -> Iterable[Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -14,10 +15,16 @@ from ..ir import UsageError
 from .dataset import FORMATS, Source, read, rows, write
 from .profiles import PROFILES, Profile
 from .sampler import Judge, Sampler, Spec
-from .stats import describe, impossible_edges, possible_edges, uniformity
+from .stats import chi_squared_p, describe, impossible_edges, possible_edges, uniformity
 
 #: ``track(rows, total)``: an iterable that shows its progress.
 Track = Callable[[Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
+
+
+#: Why the judge has programs drawn again.
+REASONS = (
+    "constant", "changes nothing", "ignores an input", "not finite", "out of scale", "does not run",
+)  # fmt: skip
 
 
 def find_profile(name: str) -> Profile:
@@ -72,8 +79,9 @@ def generate(
     if format in ("parquet", "jsonl") and output.is_dir():
         raise UsageError("is a directory, expected a file to write", place=str(output))
     done: list[dict[str, Any]] = []
+    resumable = format in ("parquet", "jsonl")
     if resume and output.exists():
-        if format not in ("parquet", "jsonl"):
+        if not resumable:
             raise UsageError(f"--resume reads parquet and jsonl, not {format}")
         done = read(output)
         other = {r["seed"] for r in done} - {seed}
@@ -87,24 +95,49 @@ def generate(
         skip=[r["id"] for r in done], sampler=sampler, judge=judge,
     )  # fmt: skip
     made: list[dict[str, Any]] = []
+    interrupted = False
 
     def all_rows() -> Any:
+        nonlocal interrupted
         yield from done
-        for r in track(fresh, n - len(done)) if track is not None else fresh:
-            made.append({"ops": r["ops"], "ir": r["ir"], "level": r["level"]})
-            yield r
+        try:
+            for r in track(fresh, n - len(done)) if track is not None else fresh:
+                made.append({"ops": r["ops"], "ir": r["ir"], "level": r["level"]})
+                yield r
+        except KeyboardInterrupt:
+            # The rows that are there are whole: they are kept for --resume.
+            if not resumable or not (made or done):
+                raise
+            interrupted = True
 
     count = write(output, format, all_rows())
+    if interrupted:
+        print(f"{count} of {n} programs in {output}; --resume goes on")
+        raise KeyboardInterrupt
     seconds = time.monotonic() - started
     kept = [*done, *made]
     found = describe(kept)
     found["coverage"] = coverage(sampler, kept)
     found["model"] = uniformity(sampler, []).error
+    found["p"] = marginal_p(sampler, kept)
+    found["failures"] = dict(sampler.failures)
     print(f"{count} programs in {output} ({len(made) / max(seconds, 1e-9):.0f}/s)")
     show(found)
     if sampler.left_out:
         print(f"left out, for their dtypes are not among {', '.join(spec.dtypes)}: {', '.join(sampler.left_out)}")
+    if sampler.degenerate:
+        print(f"left out, for they compute nothing: {', '.join(sampler.degenerate)}")
     return found
+
+
+def marginal_p(sampler: Sampler, made: list[dict[str, Any]]) -> float:
+    """Return the p-value of Pearson's test of how often operators occur against what the exact model says."""
+    counts = Counter(o for r in made for o in r["ops"])
+    names = sampler.skeletons.names
+    if not made:
+        return 1.0
+    expected = [len(made) * sum(float(t[k]) for t in sampler.skeletons.targets) for k in range(len(names))]
+    return chi_squared_p([counts[n] for n in names], expected)
 
 
 def coverage(sampler: Sampler, made: list[dict[str, Any]]) -> dict[str, int]:
@@ -131,6 +164,12 @@ def show(found: dict[str, Any]) -> None:
         print(f"edges       {found['edges']} different triples of producer, consumer, slot")
     print(f"sizes       {found['ones']:.1%} are 1, {found['powers']:.1%} larger powers of two")
     print(f"elements    10 % {found['numel'][0]}, median {found['numel'][1]}, 90 % {found['numel'][2]}")
+    failures = found.get("failures") or {}
+    if failures.get("given up"):
+        print(f"given up    {failures['given up']} numbers, for no sound program of their operators was found")
+    drawn_again = {k: v for k, v in failures.items() if k in REASONS}
+    if drawn_again:
+        print("drawn again " + ", ".join(f"{k}: {v}" for k, v in sorted(drawn_again.items(), key=lambda i: -i[1])))
     print("histogram   " + ", ".join(f"{k}+: {v}" for k, v in found["dims"].items()))
 
 

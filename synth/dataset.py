@@ -151,7 +151,7 @@ def rows(
     for r in candidates():
         if r is None or r["id"] in seen:
             missed += 1
-            if missed > 5000:
+            if missed > (5000 if given else 300):
                 raise UsageError(
                     f"only {given} different programs found, expected {n}; widen the sizes or the operators"
                 )
@@ -237,9 +237,14 @@ def read(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a parquet or jsonl file; raises UsageError where it cannot be read."""
     try:
         if path.suffix == ".jsonl":
-            return [json.loads(line) for line in path.read_text().splitlines() if line]
-        _, pq = _pyarrow()
-        return pq.read_table(path).to_pylist()  # type: ignore[no-any-return]
+            found = [json.loads(line) for line in path.read_text().splitlines() if line]
+        else:
+            _, pq = _pyarrow()
+            found = pq.read_table(path).to_pylist()
+        missing = [c for r in found for c in COLUMNS if not isinstance(r, dict) or c not in r]
+        if missing:
+            raise UsageError(f"is no data set of programs: a row has no '{missing[0]}'", place=str(path))
+        return found
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror or error}", place=str(path)) from None
     except ValueError as error:
