@@ -207,16 +207,50 @@ def ir_run(
     cli_view.show_summaries(program.run(graph, values, known))
 
 
-@ops_app.command("list", epilog=examples("drt ops list", "drt ops list norm", "drt ops list --ops my_ops.drt"))
+@ops_app.callback(invoke_without_command=True)
+def _ops(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        ops_list()
+
+
+@ops_app.command(
+    "list",
+    epilog=examples(
+        "drt ops", "drt ops list norm", "drt ops list --family pool --limits", "drt ops list --ops my_ops.drt"
+    ),
+)
 def ops_list(
-    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Show operators whose name contains this.")] = "",
+    pattern: Annotated[str, typer.Argument(metavar="PATTERN", help="Only operators whose name contains this.")] = "",
+    family: Annotated[
+        list[str] | None, typer.Option("--family", metavar="NAME", help="Only operators of this family; repeatable.")
+    ] = None,
+    limits: Annotated[
+        bool, typer.Option("--limits", help="Only what PyTorch or JAX computes otherwise; says where.")
+    ] = False,
     ops: OpsOption = None,
 ) -> None:
-    """List the operators, one line each."""
+    """List the operators: family, kind of meaning, libraries that have it, and where these are known to differ.
+
+    A meaning is one of scalar, reduce, index, expand, hook, random and opaque (PyTorch's own); `drt ops show NAME` prints it.
+    """
     from . import cli_view
+    from .ir.docgen import families
+    from .ir.load import near_names
 
     known = operators(ops)
-    cli_view.show_operators([op for name, op in sorted(known.items()) if pattern in name])
+    groups = families(known)
+    for name in family or ():
+        if name not in groups:
+            raise bad_usage(f"no such family, expected one of {', '.join(groups)}", subject=name)
+    found = [
+        op for name, op in sorted(known.items())
+        if pattern in name and (not family or op.family in family) and (op.limits or not limits)
+    ]  # fmt: skip
+    if not found and pattern and not any(pattern in name for name in known):
+        near = near_names(pattern, known)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise bad_usage(f"no operator has this in its name{hint}", subject=pattern)
+    cli_view.show_operators(found, limits)
 
 
 @ops_app.command("show", epilog=examples("drt ops show softmax", "drt ops show squared_relu_gate --ops my_ops.drt"))

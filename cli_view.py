@@ -188,14 +188,48 @@ def show_findings(findings: Sequence[Finding]) -> None:
         console.print(table)
 
 
-def show_operators(operators: Sequence[OpDef]) -> None:
-    """Print one line per operator: its name and what it means."""
-    table = Table(box=None, pad_edge=False, show_header=False)
-    table.add_column(no_wrap=True, style="bold")
-    table.add_column(overflow="fold")
-    for op in operators:
-        table.add_row(op.name, escape(op.doc))
-    _console().print(table)
+def _shortened(text: str, width: int) -> str:
+    return text if len(text) <= width else text[: width - 1].rstrip() + "…"
+
+
+def show_operators(operators: Sequence[OpDef], limits: bool = False) -> None:
+    """Print one line per operator, or with ``limits`` one per limitation.
+
+    A line says the operator's family, the kind of its meaning, the libraries that have it, with ``*`` where one is known to
+    differ for some inputs, and what it does.  JAX has what has a clause of its own, and what the meaning can be written as.
+    """
+    from .ir.docgen import MEANINGS
+    from .ir.opdef import DIFFERENCES, Hook, Opaque, Random
+    from .ir.printing import dtype_text
+
+    heads = ("operator", "family", "meaning", "torch", "jax", "what it does")
+    rows: list[tuple[str, ...]] = []
+    if limits:
+        heads = ("operator", "library", "results", "for", "inputs", "because")
+        rows = [
+            (op.name, x.library, DIFFERENCES[x.kind], dtype_text(x.dtypes), x.inputs, x.reason)
+            for op in operators
+            for x in op.limits
+        ]
+    for op in () if limits else operators:
+        written = not isinstance(op.body, (Hook, Opaque, Random))
+        has = {"torch": "torch" in op.calls, "jax": "jax" in op.calls or written}
+        differing = {x.library for x in op.limits}
+        marks = [("yes" if has[k] else "-") + ("*" if k in differing else "") for k in has]
+        rows.append((op.name, op.family, MEANINGS[type(op.body)], *marks, op.doc))
+    console = _console()
+    if not limits:
+        # One line each: what an operator does gives way where the terminal is narrow.
+        taken = sum(max((len(cell) for cell in column), default=0) + 2 for column in list(zip(heads, *rows))[:-1])
+        rows = [(*row[:-1], _shortened(row[-1], max(20, console.width - taken))) for row in rows]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for head in heads:
+        table.add_column(head, overflow="fold", no_wrap=not limits or head not in ("inputs", "because"))
+    for row in rows:
+        table.add_row(*map(escape, row))
+    console.print(table)
+    if not limits and any(op.limits for op in operators):
+        console.print("* differs for some inputs; drt ops list --limits says which", highlight=False, markup=False)
 
 
 def format_count(value: object, unit: str = "") -> str:

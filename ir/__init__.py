@@ -34,13 +34,13 @@ from .load import builtin_ops as builtin_ops
 from .load import find_op as find_op
 from .load import load_ops as load_ops
 from .load import parse_ops as parse_ops
-from .load import print_op as print_op
-from .load import signature as signature
 from .opdef import OpDef as OpDef
 from .opdef import OpSet as OpSet
 from .passes import eliminate_common_subexpressions as eliminate_common_subexpressions
 from .passes import eliminate_dead_code as eliminate_dead_code
 from .passes import fold_constants as fold_constants
+from .printing import print_op as print_op
+from .printing import signature as signature
 from .ranges import Range as Range
 from .ranges import call_ranges as call_ranges
 from .ranges import input_ranges as input_ranges

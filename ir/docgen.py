@@ -8,11 +8,17 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from .intrinsics import INTRINSICS
-from .load import OPS_DIR, builtin_ops, clause_rows, read_text, signature
+from .load import OPS_DIR, builtin_ops, read_text
 from .opdef import Expand, Hook, Index, Opaque, OpDef, OpSet, Random, Reduce, Scalar
+from .printing import clause_rows, signature
 
 #: The page of the repository; absent from an installed wheel.
 DEFAULT_OUTPUT = Path(__file__).parent.parent / "docs" / "ops.md"
+
+#: What a body is called in tables.
+MEANINGS = {
+    Scalar: "scalar", Reduce: "reduce", Index: "index", Expand: "expand", Hook: "hook", Random: "random", Opaque: "opaque",
+}  # fmt: skip
 
 _KINDS = {
     Scalar: "one expression per element",
@@ -34,6 +40,9 @@ A signature lists operands, then after `;` attributes, then results.  Upper-case
 them; one name is one size.  `?` marks what may be absent (`None`), `*` one or more tensors.  Operands of one dtype variable
 have one dtype: PyTorch's type promotion becomes explicit `cast`s, and Python numbers adopt the dtype of their partners.
 Axes count from the front.  A broken constraint is reported under the label shown (`conv2d_c1`).
+
+`limit` says where PyTorch or JAX is known to give something else than the definition, which holds: the library, what
+differs, for which dtypes and inputs, and why.  JAX takes subnormal numbers for zero everywhere.
 """
 
 
@@ -76,7 +85,7 @@ def operator_section(op: OpDef) -> str:
         for key, text in clause_rows(op)
         if key not in ("doc", "source", "aten", "lax")
     ]
-    order = "type let where range scalar reduce index expand hook random opaque flops torch jax triton".split()
+    order = "type let where range scalar reduce index expand hook random opaque flops torch jax triton limit".split()
     rows.sort(key=lambda row: order.index(row[0]))
     body = list(_wrapped(signature(op), 4))
     for key, text in rows:

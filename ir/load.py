@@ -1,4 +1,4 @@
-"""Operator definition files (``.drt``) to :class:`~drt.ir.opdef.OpDef` values, and back to text."""
+"""Operator definition files (``.drt``) to :class:`~drt.ir.opdef.OpDef` values; :mod:`drt.ir.printing` is the way back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,9 @@ from . import expr as ex
 from .errors import DrtError, ParseError, UsageError
 from .opdef import (
     COMBINERS,
+    DIFFERENCES,
     DISTRIBUTIONS,
+    LIBRARIES,
     AtenPattern,
     Attribute,
     Constraint,
@@ -20,6 +22,7 @@ from .opdef import (
     Index,
     KernelTemplate,
     Let,
+    Limitation,
     Location,
     Opaque,
     OpDef,
@@ -241,6 +244,14 @@ class _Builder(_ExprBuilder):
     def triton(self, path: Token, parameters: Any, guard: ex.Expr | None) -> tuple[str, Any]:
         return "kernels", (KernelTemplate(unquote(path), parameters or (), guard),)
 
+    def limit(
+        self, library: Token, kind: Token, dtypes: frozenset[str], inputs: Token, reason: Token
+    ) -> tuple[str, Any]:
+        for token, what, known in ((library, "library", LIBRARIES), (kind, "difference", DIFFERENCES)):
+            if token not in known:
+                raise self.error(token, f"unknown {what} '{token}', expected one of {', '.join(known)}")
+        return "limits", (Limitation(str(library), str(kind), dtypes, unquote(inputs), unquote(reason)),)
+
     def flops(self, e: ex.Expr) -> tuple[str, Any]:
         return "flops", e
 
@@ -273,7 +284,7 @@ class _Builder(_ExprBuilder):
                 calls[key] = value
             elif key in ("lets", "constraints", "dtype_lets", "ranges"):
                 fields[key] = (*fields.get(key, ()), value)
-            elif key in ("aten", "lax", "kernels"):
+            elif key in ("aten", "lax", "kernels", "limits"):
                 fields[key] = fields.get(key, ()) + value
             elif key in fields or key in calls:
                 message = f"clause '{key}' stands twice, expected once"
@@ -369,7 +380,7 @@ def _check(op: OpDef) -> None:
                 raise ParseError(f"expand does not define {', '.join(sorted(missing))}",
                                  place=str(op.location), subject=op.name)  # fmt: skip
     for what, e in op.calls.items():
-        need(e, what)
+        need(e, what, {n for n, _ in op.dtype_lets})
     for pattern in (*op.aten, *op.lax):
         # A pattern may name an argument of its own, as long as it says what the argument is for.
         said = [e for _, e in pattern.bindings] + ([pattern.guard] if pattern.guard is not None else [])
@@ -451,115 +462,6 @@ def builtin_ops() -> OpSet:
     return load_ops(*sorted(OPS_DIR.glob("*.drt")), base={})
 
 
-# -- back to text ---------------------------------------------------------------------------------------------------
-
-
-def _param_text(p: Param) -> str:
-    mark = "?" if p.optional else "*" if p.variadic else ""
-    return f"{p.name}: {p.dtype}[{', '.join(map(ex.to_text, p.shape))}]{mark}"
-
-
-def _attribute_text(a: Attribute) -> str:
-    kind = a.kind
-    if a.kind == "ints" and a.length is not None:
-        kind = f"int[{a.length}]"
-    elif a.kind in ("axis", "axes"):
-        kind = f"{a.kind}({a.of})"
-    elif a.kind == "enum":
-        kind = "enum({" + ", ".join(a.choices) + "})"
-    text = f"{a.name}: {kind}{'?' if a.optional else ''}"
-    if a.lo is not None and a.hi is not None:
-        text += f" in {ex.to_text(a.lo, 5)}..{ex.to_text(a.hi, 5)}"
-    if a.default is not None:
-        plain = a.kind == "enum" and isinstance(a.default, ex.Num) and isinstance(a.default.value, str)
-        text += f" = {a.default.value if plain else ex.to_text(a.default)}"  # type: ignore[union-attr]
-    return text
-
-
-def signature(op: OpDef) -> str:
-    """Return ``name(operands; attributes) -> (results)`` as it stands in a definition."""
-    inside = ", ".join(map(_param_text, op.operands))
-    if op.attributes:
-        inside += "; " + ", ".join(map(_attribute_text, op.attributes))
-    return f"{op.name}({inside}) -> ({', '.join(map(_param_text, op.results))})"
-
-
-def dtype_text(dtypes: frozenset[str]) -> str:
-    """Return the shortest text of a set of dtypes: a class name, or alternatives."""
-    for name, members in DTYPE_CLASSES.items():
-        if members == dtypes:
-            return name
-    parts: list[str] = []
-    rest = set(dtypes)
-    for name in ("number", "float", "int"):
-        if DTYPE_CLASSES[name] <= rest:
-            parts.append(name)
-            rest -= DTYPE_CLASSES[name]
-    return " | ".join([*parts, *sorted(rest)])
-
-
-def _kernel_text(k: KernelTemplate) -> str:
-    text = ex.quote(k.path)
-    if k.parameters:
-        text += " {" + ", ".join(f"{n} = {ex.to_text(e)}" for n, e in k.parameters) + "}"
-    return text + (f" if {ex.to_text(k.guard, 1)}" if k.guard is not None else "")
-
-
-def _pattern_text(p: AtenPattern) -> str:
-    text = ex.to_text(p.call)
-    if p.bindings:
-        text += " {" + ", ".join(f"{n} = {ex.to_text(e)}" for n, e in p.bindings) + "}"
-    if p.results:
-        text += f" -> ({', '.join(p.results)})"
-    if p.guard is not None:
-        text += f" if {ex.to_text(p.guard, 1)}"
-    return text
-
-
-def clause_rows(op: OpDef) -> list[tuple[str, str]]:
-    """Return the clauses of ``op`` as (keyword, text) rows in canonical order."""
-    rows: list[tuple[str, str]] = []
-    if op.doc:
-        rows.append(("doc", ex.quote(op.doc)))
-    rows += [("type", f"{n}: {dtype_text(d)}") for n, d in op.dtypes.items()]
-    rows += [("type", f"{n} = {ex.to_text(e)}") for n, e in op.dtype_lets]
-    rows += [("let", f"{x.name} = {ex.to_text(x.expr)}") for x in op.lets]
-    rows += [("where", f"{c.label}: {ex.to_text(c.expr)}") for c in op.constraints]
-    rows += [("range", f"{r.operand} in {ex.to_text(r.lo, 1)}..{ex.to_text(r.hi, 1)}") for r in op.ranges]
-    match op.body:
-        case Scalar(exprs):
-            rows += [("scalar", f"{n} = {ex.to_text(e)}") for n, e in exprs]
-        case Reduce(result, combiner, e, axes):
-            rows.append(("reduce", f"{result} = {combiner}({ex.to_text(e)}) over {ex.to_text(axes)}"))
-        case Index(result, coordinates, e):
-            rows.append(("index", f"{result}[{', '.join(map(ex.to_text, coordinates))}] = {ex.to_text(e)}"))
-        case Expand(statements):
-            rows.append(("expand", "{ " + " ".join(f"{n} = {ex.to_text(e)};" for n, e in statements) + " }"))
-        case Hook(name):
-            rows.append(("hook", name))
-        case Random(result, distribution, parameters):
-            rows.append(("random", f"{result} = {distribution}({', '.join(map(ex.to_text, parameters))})"))
-        case Opaque(reason):
-            rows.append(("opaque", ex.quote(reason)))
-    rows += [(k, ex.to_text(v)) for k, v in op.calls.items()]
-    if op.aten:
-        rows.append(("aten", " | ".join(map(_pattern_text, op.aten))))
-    if op.lax:
-        rows.append(("lax", " | ".join(map(_pattern_text, op.lax))))
-    rows += [("triton", _kernel_text(k)) for k in op.kernels]
-    if op.flops is not None:
-        rows.append(("flops", ex.to_text(op.flops)))
-    if op.source:
-        rows.append(("source", ex.quote(op.source)))
-    return rows
-
-
-def print_op(op: OpDef) -> str:
-    """Return canonical text; ``parse_ops(print_op(op)) == {op.name: op}``."""
-    body = "\n".join(f"  {key:<6} {text}" for key, text in clause_rows(op))
-    return f"op {signature(op)} {{\n{body}\n}}\n"
-
-
 def near_names(name: str, known: Iterable[str] | Mapping[str, Any], n: int = 3) -> list[str]:
     """Return up to ``n`` known names that are spelled like ``name``."""
     import difflib
@@ -577,6 +479,6 @@ def find_op(name: str, ops: OpSet) -> OpDef:
 
 
 __all__ = [
-    "DrtError", "OPS_DIR", "builtin_ops", "clause_rows", "dtype_text", "find_op", "load_ops", "near_names",
-    "parse_definitions", "parse_ops", "print_op", "read_text", "signature",
+    "DrtError", "OPS_DIR", "builtin_ops", "find_op", "load_ops", "near_names", "parse_definitions", "parse_ops",
+    "read_text",
 ]  # fmt: skip

@@ -201,6 +201,37 @@ class KernelTemplate:
     guard: Expr | None = None
 
 
+#: What is compared with a definition.
+LIBRARIES = ("torch", "jax")
+
+#: What a difference shows in: which kind of number stands on one side alone, or that the call is refused.
+DIFFERENCES: dict[str, str] = {
+    "nan": "NaN on one side", "infinity": "an infinity on one side", "zero": "the sign of a zero",
+    "value": "another number", "refusal": "no result",
+}  # fmt: skip
+
+
+@attrs.frozen
+class Limitation:
+    """``limit jax nan of float at "x = -inf" because "..."``: where a library is known not to give what the body means.
+
+    The body holds; a test asks that the difference is there, and that there is no other.
+
+    Attributes:
+        library: one of ``LIBRARIES``.
+        kind: one of ``DIFFERENCES``.
+        dtypes: of the result.
+        inputs: for which inputs.
+        reason: why the library's answer is not taken for the meaning.
+    """
+
+    library: str
+    kind: str
+    dtypes: frozenset[str]
+    inputs: str
+    reason: str
+
+
 @attrs.frozen
 class OpDef:
     """One operator: a relation between operand and result types, and a meaning.
@@ -211,6 +242,7 @@ class OpDef:
         calls: ``torch`` and ``jax`` lowering expressions; names in them are operands, attributes and lets.
         lax: the primitives of JAX that say this operator, in the syntax of ``aten``: ``lax reduce_sum(x, axes=axes)``.
         kernels: the user's own Triton kernels for it, tried before the generator's.
+        limits: inputs for which PyTorch or JAX is known to differ from the body.
         flops: work of one call, floating-point operations; None means derived from the body.
         family: the stem of the file that defines it; groups the documentation.
     """
@@ -230,6 +262,7 @@ class OpDef:
     aten: tuple[AtenPattern, ...] = ()
     lax: tuple[AtenPattern, ...] = ()
     kernels: tuple[KernelTemplate, ...] = ()
+    limits: tuple[Limitation, ...] = ()
     flops: Expr | None = None
     source: str = ""
     family: str = attrs.field(default="", eq=False)

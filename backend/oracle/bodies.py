@@ -231,7 +231,7 @@ class Body:
             target, fill = e.args
             if not isinstance(target, Load):
                 raise Unsupported("pad of anything but a load")
-            return self.load(target.name, target.index, fill=self.value(fill))
+            return self.load(target.name, target.index, fill=self.fill(target.name, self.value(fill)))
         if e.fn == "present":
             return evaluate(e, self.env)
         if e.fn == "cast":
@@ -250,6 +250,15 @@ class Body:
                 return function(*values).to(torch.bool)
             return function(*values)
         return FUNCTIONS[e.fn](*arguments, **{k: self.value(v) for k, v in e.kwargs})
+
+    def fill(self, name: str, value: Any) -> Any:
+        """Return what stands outside an operand; of integers, an infinity is the lowest or highest of their dtype."""
+        x = self.tensors.get(name)
+        if isinstance(value, float) and math.isinf(value) and isinstance(x, torch.Tensor):
+            if x.dtype.is_floating_point or x.dtype == torch.bool:
+                return value
+            return torch.iinfo(x.dtype).max if value > 0 else torch.iinfo(x.dtype).min
+        return value
 
     # -- loads --------------------------------------------------------------------------------------------------------
     def load(self, name: str, index: tuple[Expr, ...], fill: Any = None) -> Any:

@@ -71,6 +71,8 @@ def drt(*words: object) -> int:
         (["verify", "a.py", "b.py"], "drt: a.py: no such file, expected a readable file"),
         (["ir", "check", "none.drt"], "drt: none.drt: no such file, expected a readable file"),
         (["ops", "list", "--ops", "none.drt"], "drt: none.drt: no such file, expected a readable file"),
+        (["ops", "list", "expp"], "drt: expp: no operator has this in its name; near: exp"),
+        (["ops", "list", "--family", "norms"], "drt: norms: no such family, expected one of activation, arithmetic,"),
         (["ops", "show", "expp"], "drt: expp: no such operator, expected one that `drt ops list` names; near: exp"),
         (["compile", "m.py", "--ops", "none.drt"], "drt: none.drt: no such file, expected a readable file"),
     ],
@@ -236,5 +238,15 @@ def test_ops(capsys: pytest.CaptureFixture[str]) -> None:
     assert drt("ops", "list", "exp") == 0
     names = [line.split()[0] for line in capsys.readouterr().out.splitlines()]
     assert "exp" in names and "add" not in names
+    assert drt("ops") == 0
+    rows = {line.split()[0]: line.split() for line in capsys.readouterr().out.splitlines() if line}
+    assert len(rows) > 400 and rows["exp"][1:5] == ["elementwise", "scalar", "yes", "yes"]
+    assert rows["sign"][3:5] == ["yes", "yes*"] and rows["dropout"][2] in ("random", "expand") and rows["*"]
+    assert drt("ops", "list", "--family", "norm", "--family", "sort") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()[1:] if not line.startswith("*")]
+    assert {line[1] for line in lines} == {"norm", "sort"}
+    assert drt("ops", "list", "sign", "--limits") == 0
+    out = capsys.readouterr().out
+    assert "jax.numpy.sign(NaN) is NaN" in out and "signbit" not in out
     assert drt("ops", "show", "exp") == 0
     assert capsys.readouterr().out.startswith("op exp(")

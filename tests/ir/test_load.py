@@ -106,3 +106,36 @@ def test_reading_is_fast() -> None:
     graph = parse_graph(text)
     assert cpu_time_s(parse_graph, text, repeat=2) < 4.0
     assert cpu_time_s(print_graph, graph) < 0.5
+
+
+LIMITED = """
+op f(x: T[S..]) -> (y: T[S..]) {
+  doc "Exponential." type T: float
+  scalar y = exp(x)
+  limit  torch value of f16 | bf16 at "large x" because "it rounds"
+  limit  jax nan of float at "x = NaN" because "it says \\"no\\""
+}
+"""
+
+
+def test_limits_are_read_and_printed() -> None:
+    op = parse_ops(LIMITED)["f"]
+    assert [(x.library, x.kind, x.inputs) for x in op.limits] == [
+        ("torch", "value", "large x"),
+        ("jax", "nan", "x = NaN"),
+    ]
+    assert op.limits[0].dtypes == {"f16", "bf16"} and op.limits[1].reason == 'it says "no"'
+    assert parse_ops(print_op(op))["f"] == op
+
+
+@pytest.mark.parametrize(
+    "word, message",
+    [
+        ("torch value", "unknown library 'numpy', expected one of torch, jax"),
+        ("jax nan", "unknown difference 'speed', expected one of nan, infinity, zero, value, refusal"),
+    ],
+)
+def test_limits_name_known_things(word: str, message: str) -> None:
+    text = LIMITED.replace(word, "numpy value" if word.startswith("torch") else "jax speed")
+    with pytest.raises(ParseError, match=message):
+        parse_ops(text)

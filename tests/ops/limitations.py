@@ -33,18 +33,14 @@ PARTIAL: frozenset[str] = frozenset({"masked_scatter"})
 #: Operands that have a meaning only in ascending order, by operator; those with True begin at 0.
 ASCENDING: dict[tuple[str, str], bool] = {
     ("embedding_bag", "offsets"): True,
+    ("grouped_matmul", "ends"): False,
     ("searchsorted", "sequence"): False, ("searchsorted", "sorter"): False, ("bucketize", "boundaries"): False,
 }  # fmt: skip
 
-_KERNELS = "of integers, some of PyTorch's kernels take a convolution and others refuse it"
 _FUSED = "PyTorch has no call for it; the importer leaves its parts to fusion"
 _BROADCAST = "PyTorch broadcasts with a call of its own before it"
 
 LIMITATIONS: tuple[Limitation, ...] = (
-    *(
-        Limitation(op, "dtypes", f"[{op}_dtype]", _KERNELS)
-        for op in ("conv1d", "conv2d", "conv3d", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-    ),
     Limitation(
         "scaled_dot_product_attention", "accepts", "[scaled_dot_product_attention_c",
         "leading axes that broadcast, or none at all, are rare; such a call stays PyTorch's own",
@@ -90,7 +86,6 @@ LIMITATIONS: tuple[Limitation, ...] = (
     ),
     Limitation("grouped_matmul", "import", "imported as sum", "PyTorch's call wants half precision and aligned rows; elsewhere it is a composition", rare=True),
     Limitation("grouped_matmul", "dtypes", "[grouped_matmul_dtype]", "PyTorch's own call takes floating point alone", rare=True),
-    Limitation("grouped_matmul", "values", "differs by up to", "groups whose ends do not ascend have no meaning", rare=True),
     Limitation("grouped_matmul", "flops", "FLOPs in products", "the composition multiplies with every group", rare=True),
     *(
         Limitation(op, "import", "imported as", "it is lowered as a composition, which stays one when it is imported", rare=True)
