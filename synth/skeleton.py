@@ -464,10 +464,10 @@ def wire(
         new = Wired(choice)
         nodes.append(new)
         for slot in choice.open:
-            t = choice.slots[slot]
-            found = holes.get(t)
+            kind = choice.slots[slot]
+            found = holes.get(kind)
             if found is None:
-                holes[t] = [(new, slot)]
+                holes[kind] = [(new, slot)]
             else:
                 found.append((new, slot))
     nodes.reverse()
