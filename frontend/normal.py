@@ -70,6 +70,15 @@ def _cast_input(b: Importer, call: AtenCall, expected: Types, used: set[int], na
     return call.replace(**{first: b.cast(x, str(dtype)), "dtype": None})
 
 
+def _running(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
+    """A running sum or product in a narrow integer dtype is that of the input in this dtype, kept in 64 bits, then wrapped."""
+    dtype = call.arguments.get("dtype")
+    if dtype not in ("i32", "i8", "u8"):
+        return _cast_input(b, call, expected, used, names)
+    wide = b.build(call.target, b.cast(call.arguments["self"], str(dtype)), call.arguments["dim"])
+    return [b.cast(wide, str(dtype))]
+
+
 def _conversion(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Sequence[Any] | None:
     x = next(iter(call.arguments.values()))
     wanted = expected[0]
@@ -444,7 +453,8 @@ def _table() -> dict[str, Rule]:
         for target in _overloads(text):
             rules[target] = rule
 
-    put(_cast_input, "softmax.int log_softmax.int cumsum cumprod prod prod.dim_int sum mean _softmax _log_softmax")
+    put(_running, "cumsum cumprod")
+    put(_cast_input, "softmax.int log_softmax.int prod prod.dim_int sum mean _softmax _log_softmax")
     put(_conversion, "to.dtype to.dtype_layout to.device to.other _to_copy type_as")
     put(_shape_argument("size"), "view _unsafe_view view_copy expand expand_copy")
     put(_shape_argument("shape"), "reshape")

@@ -102,6 +102,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
         )
         for check in ("accepts", "dtypes")
     ),
+    Limitation("histc", "dtypes", "[histc_dtype]", "the composition that stands for integers would count booleans too", rare=True),
     Limitation("arange", "accepts", "[arange_c4]", "PyTorch rounds fractional ends of integer ranges towards zero", rare=True),
     Limitation("elu", "import", "imported as where", "PyTorch's function has no scales; the importer reads the ATen call"),
     *(Limitation(op, "import", "imported as", _FUSED) for op in ("softsign", "tanhshrink", "softmin")),
