@@ -1,0 +1,158 @@
+"""Drawn programs compute something, and every reading of them agrees: the judge of degeneracy, and the checks of data sets."""
+
+from __future__ import annotations
+
+import attrs
+import pytest
+from drt.backend.triton_gen import plan
+from drt.generate import degeneracy, judge, reference_source
+from drt.ir import Unsupported, UsageError, builtin_ops, parse_graph
+from drt.program_checks import check_rows, summary
+from drt.synth import Sampler, Spec, row
+from drt.synth.degenerate import degenerate_call
+
+OPS = (
+    "relu", "gelu", "add", "mul", "linear", "matmul", "conv2d", "max_pool2d", "softmax", "sum", "mean", "layer_norm", "cat",
+    "reshape", "permute", "where", "lt", "embedding", "cast", "cumsum", "log", "clamp", "floor", "slice", "take",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sampler():
+    return Sampler(Spec(level=3, ops=OPS, max_rank=4), judge=judge)
+
+
+class _Drawn:
+    """A program as the judge sees it."""
+
+    def __init__(self, text, ranges=None):
+        self.graph, self.ranges, self.index = parse_graph(text), ranges or {}, 0
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("%v0 = relu(%x) : f32[4, 6]\n  %y = relu(%v0) : f32[4, 6]", "changes nothing"),
+        ("%y = permute(%x) {order = [0, 1]} : f32[4, 6]", "changes nothing"),
+        ("%v0 = isnan(%x) : bool[4, 6]\n  %y = cast(%v0) {to = f32} : f32[4, 6]", "constant"),
+        ("%v0 = neg(%x) : f32[4, 6]\n  %v1 = exp(%x) : f32[4, 6]\n  %y = add(%v0, %v1) : f32[4, 6]", ""),
+        ("%y = mul(%x, 1e-30) : f32[4, 6]", "out of scale"),
+        ("%v0 = sigmoid(%x) : f32[4, 6]\n  %y = add(%v0, 1e9) : f32[4, 6]", "constant"),
+        ("%y = add(%x, 1.0) : f32[4, 6]", ""),
+    ],
+)
+def test_degenerate_programs_are_recognised(body, reason):
+    text = f"graph program(%x: f32[4, 6]) -> (%y) {{\n  {body}\n}}"
+    assert degeneracy(_Drawn(text)) == reason
+
+
+def test_an_input_that_does_not_matter_is_found():
+    text = """graph program(%x: f32[4], %z: f32[4]) -> (%y) {
+      %v0 = add(%x, %z) : f32[4]
+      %y = sub(%v0, %z) : f32[4]
+    }"""
+    assert degeneracy(_Drawn(text)) == "ignores an input"
+
+
+def test_calls_that_compute_nothing_are_read_from_the_bodies(sampler):
+    ops = builtin_ops()
+
+    def reasons(name):
+        return {
+            (degenerate_call(ops[name], s), *(d for _, d in s.dtypes)) for s in sampler.relations.signatures(ops[name])
+        }
+
+    assert ("changes nothing", "i64") in reasons("floor") and ("", "f32") in reasons("floor")
+    assert {r for r, *_ in reasons("isnan")} == {"constant"}
+    assert ("constant", "f32") in reasons("eq") and ("", "i64") in reasons("eq")
+    assert {r for r, *_ in reasons("full_like")} == {"constant"}
+    assert {r for r, *_ in reasons("add")} == {""}
+
+
+def test_the_sampler_draws_sound_programs_of_the_same_operators(sampler):
+    plain = Sampler(sampler.spec, relations=sampler.relations)
+    given = 0
+    for index in range(30):
+        program = sampler.program(index)
+        if program is None:
+            continue
+        given += 1
+        assert degeneracy(program) == "", program.text
+        other = plain.program(index)
+        assert other is None or other.sequence == program.sequence
+    assert given >= 25
+
+
+def test_no_program_ends_in_a_constant():
+    sampler = Sampler(Spec(level=1, ops=("create", "activation"), max_rank=2))
+    names = {sampler.program(i).sequence[0] for i in range(40)}
+    assert not {n for n in names if not builtin_ops()[n].operands}
+
+
+def test_ranges_reach_the_reference(sampler):
+    program = next(p for p in (sampler.program(i) for i in range(40)) if p is not None)
+    first = program.graph.inputs[0].name
+    bounded = attrs.evolve(program, ranges={**program.ranges, first: (0.25, 2.0)})
+    float_first = program.graph.inputs[0].type.dtype == "f32"
+    assert ("* (2.0 - 0.25) + 0.25" in reference_source(bounded)) == (float_first and first not in program.ranges)
+
+
+def test_every_reading_of_drawn_programs_agrees(sampler):
+    rows = [row(p, sampler) for p in (sampler.program(i, seed=3) for i in range(10)) if p is not None]
+    found = check_rows(rows, ("verify", "meta", "torch", "plan"))
+    assert found.faults == ()
+    assert found.passed["meta"] == found.passed["torch"] == len(rows)
+    found = check_rows(rows[:2], ("jax", "export", "jaxpr"))
+    assert found.faults == ()
+    assert any(line.startswith("export") for line in summary(found))
+
+
+def test_faults_are_told():
+    text = "graph program(%x: f32[4]) -> (%y) {\n  %y = relu(%x) : f32[4]\n}"
+    good = {"ir": text, "inputs": '[{"name": "x", "dtype": "f32", "shape": [4]}]'}
+    found = check_rows([good, good | {"ir": text.replace("y = relu", "y = no_such")}], ("verify",))
+    assert found.passed == {"verify": 1}
+    assert [(f.check, f.number) for f in found.faults] == [("verify", 1)]
+    with pytest.raises(UsageError, match="unknown check 'all'"):
+        check_rows([good], ("all",))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        """graph a(%x: f32[5], %i: f32[2, 3, 7], %w: f32[3, 5, 3]) -> (%y) {
+          %b = normalize(%x) {p = 2, axis = 0, eps = 1e-12} : f32[5]
+          %y = conv_transpose1d(%i, %w, %b) : f32[2, 5, 9]
+        }""",
+        """graph a(%x: f32[2, 1, 1, 1]) -> (%y) {
+          %b = max_pool2d(%x) {kernel = [3, 3], stride = [2, 2], padding = [1, 1], dilation = [1, 1], ceil_mode = False} : f32[2, 1, 1, 1]
+          %y = sqrt(%b) : f32[2, 1, 1, 1]
+        }""",
+        """graph a(%x: f32[3, 9], %z: f32[3, 9], %i: i64[1, 15, 11, 2]) -> (%y) {
+          %v0 = cross(%x, %z) {axis = 0} : f32[3, 9]
+          %v1 = expand(%v0) {shape = [1, 3, 3, 9]} : f32[1, 3, 3, 9]
+          %y = take(%v1, %i) : f32[1, 15, 11, 2]
+        }""",
+    ],
+)
+def test_planning_ends_with_an_answer(text):
+    try:
+        assert plan(parse_graph(text), builtin_ops()).launches >= 1
+    except Unsupported as error:
+        assert error.message
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("level", [1, 3, 5, 10, 20])
+def test_every_operator_holds(level):
+    sampler = Sampler(Spec(level=level))
+    rows = [row(p, sampler) for p in (sampler.program(i, seed=5) for i in range(300)) if p is not None]
+    assert check_rows(rows, ("verify", "meta")).faults == ()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("level", [2, 4])
+def test_kernels_of_drawn_programs_pass(level):
+    sampler = Sampler(Spec(level=level, ops=OPS, max_rank=4), judge=judge)
+    rows = [row(p, sampler) for p in (sampler.program(i, seed=6) for i in range(12)) if p is not None]
+    assert check_rows(rows, ("kernel",)).faults == ()
