@@ -27,6 +27,8 @@ IN_JAX = (
 )  # fmt: skip
 #: Draws until a difference that few calls show must have shown.
 MOST_SEEDS = 300
+#: The same of JAX, where each is a program to be compiled.
+MOST_PROGRAMS = 10
 
 
 def unexplained(found: Iterable[Difference]) -> list[str]:
@@ -108,7 +110,7 @@ def test_all_in_jax(family: str) -> None:
     pytest.importorskip("jax", reason="jax: not installed; install drt[jax]")
     names = [n for n in NAMES if OPS[n].family == family]
     found: list[Difference] = []
-    for seed in range(MOST_SEEDS):
+    for seed in range(MOST_PROGRAMS):
         again = names if seed < 2 else [n for n in names if unseen(OPS[n], "jax", found)]
         calls = [m for n in again for m in meant(OPS[n], OPS, seed, n=2, subnormal=False)]
         if not calls:
