@@ -27,6 +27,7 @@ _INTEGERS = (2, 3, 5)
 #: How often a scalar operand is a number written in the program.
 LITERAL_SHARE = 0.7
 _TEXT = re.compile(r"(?:a\d+|b\d+|\d+|min|max|not|//|[-+*%()<>=!, ])*")
+_PRODUCTS = re.compile(r"\((a\d+(?:\*a\d+)*)\) == \((a\d+(?:\*a\d+)*)\)")
 #: Values of a list attribute are listed where there are no more of them.
 _MOST_LISTS = 64
 
@@ -103,12 +104,13 @@ class Flat:
             which they are drawn: ``(local, lower bounds, upper bounds, least value, conditions that it decides)``; such a
             condition says also where to go on where it does not hold.
         row: what gives each attribute, by name.
+        balances: locals whose products must be equal, by side.
         origin: the number of the structure, the dimensions that are 1, and the place among their templates.
     """
 
     __slots__ = (
-        "attributes", "checks", "factors", "free", "late", "locals", "numbers", "origin", "plan", "products", "results",
-        "row",        "simple", "slots", "two",
+        "attributes", "balances", "checks", "factors", "free", "late", "locals", "numbers", "origin", "plan", "products",
+        "results", "row", "simple", "slots", "two",
     )  # fmt: skip
 
     def __init__(self, data: Mapping[str, Any], ranks: Sequence[int]) -> None:
@@ -136,9 +138,19 @@ class Flat:
         self.late = tuple(n for n in two if n in bound)
         self.free = tuple((n, 2 if n in two else 1, rank[n]) for n in range(self.locals) if n not in bound)
         self.plan = _plan(self)
+        self.balances = tuple(b for b in (_balance(f.text, args) for f, args in self.checks) if b is not None)
         self.simple = not (self.numbers or self.factors or self.checks or self.products or self.late)
         self.row: tuple[Any, ...] = ()
         self.origin = (0, 0, 0)
+
+
+def _balance(text: str, args: Sequence[int]) -> tuple[list[int], list[int]] | None:
+    """Return the locals on both sides of a condition that two products of different locals are equal."""
+    sides = _PRODUCTS.fullmatch(text)
+    if sides is None:
+        return None
+    left, right = ([args[int(a[1:])] for a in side.split("*")] for side in sides.groups())
+    return None if len({*left, *right}) < len(left) + len(right) else (left, right)
 
 
 def _plan(t: Flat) -> tuple[Any, Any]:

@@ -418,8 +418,14 @@ class Flow:
                     value[x] = self.draw(self.low[x], self.ranks[x], 1.1 - 0.2 * trial)
             if later is not None:
                 self._towards(cells, own, later)
+            for left, right in flat.balances:
+                self._balance(cells, own, left, right)
             try:
-                if self._factors(flat, cells) and self._numbers(flat, cells):
+                if (
+                    all(value[x] >= self.low[x] for x in own)
+                    and self._factors(flat, cells)
+                    and self._numbers(flat, cells)
+                ):
                     return True
             except ZeroDivisionError:
                 pass
@@ -441,6 +447,23 @@ class Flow:
                     if v >= self.low[x]:
                         value[x] = v
                         break
+
+    def _balance(self, cells: Sequence[int], own: Sequence[int], left: Sequence[int], right: Sequence[int]) -> None:
+        """Set sizes that a call brings along so that two products are equal, where the known ones allow it."""
+        value = self.value
+        for fixed, loose in ((left, right), (right, left)):
+            at = [cells[n] for n in loose if cells[n] in own]
+            if not at or any(cells[n] < 0 for n in (*fixed, *loose)):
+                continue
+            known = math.prod([value[cells[n]] for n in loose if cells[n] not in own])
+            rest, over = divmod(math.prod([value[cells[n]] for n in fixed]), known)
+            if over:
+                continue
+            for x in at[:-1]:
+                value[x] = divisor(rest, self.random)
+                rest //= value[x]
+            value[at[-1]] = rest
+            return
 
     def _factors(self, flat: Flat, cells: list[int]) -> bool:
         value = self.value

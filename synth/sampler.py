@@ -147,7 +147,7 @@ class Sampler:
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
                 continue
-            if attempt % (2 if self.spec.solver else 8) == 1:
+            if attempt % (2 if self.spec.solver else 8) == (1 if self.spec.solver else 7):
                 try:
                     draft = self.thorough.build(nodes, outputs, rng)
                 except ConflictError:
@@ -195,7 +195,7 @@ class Sampler:
         n = 0
         while n < len(nodes):
             marks.append((flow.mark(), len(built.inputs)))
-            if self._call(flow, nodes[n], built, draw):
+            if self._call(flow, nodes[n], built, draw, marks[-1][0]):
                 n += 1
                 continue
             stuck[n] += 1
@@ -216,7 +216,7 @@ class Sampler:
             built.shorten(n, inputs)
         return self._finished(flow, outputs, built, draw)
 
-    def _call(self, flow: Flow, w: Wired, built: Built, draw: Callable[[], float]) -> bool:
+    def _call(self, flow: Flow, w: Wired, built: Built, draw: Callable[[], float], mark: Any) -> bool:
         """Add one call to a program; False where no sizes fit its operands."""
         spec = self.spec
         ones, again = spec.profile.ones, spec.input_sharing
@@ -253,7 +253,6 @@ class Sampler:
                 dims += [0 if draw() < ones else -1 for _ in range(site.ranks[slot])]
             else:
                 dims += [-1] * site.ranks[slot]
-        mark = flow.mark()
         trial = 0
         while True:
             found = flow.place(site, dims, fresh, trial)
