@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
+import attrs
 import torch
+from torch.utils._pytree import tree_leaves, tree_map
 
 from .backend.candidate import Candidate
-from .backend.verify import Verdict, verify_candidate, verify_files, verify_module
-from .ir import PROGRAM_SUFFIXES, Graph, OpSet, UsageError, builtin_ops
+from .backend.verify import GateReport, Verdict, instances, verify_candidate, verify_files, verify_module
+from .backend.verify.files import INTERPRETED_ELEMENTS
+from .backend.verify.judge import tile_constants
+from .backend.verify.reference import process_settings
+from .frontend import import_module, load_model
+from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, UsageError, builtin_ops
 from .ways import read_graph
+from .whole import as_fragment
+
+#: Makes smaller arguments of one call's.
+Crop: TypeAlias = Callable[[tuple[tuple[Any, ...], dict[str, Any]]], tuple[tuple[Any, ...], dict[str, Any]]]
+
+#: Sets of small sizes at which a file that is too large to interpret is judged, at most.
+MAX_SMALL_CALLS = 3
+
+#: Axes that may keep their size, one at a time, where a candidate raises without.
+MAX_KEPT = 6
 
 
 def verify(
@@ -45,26 +62,131 @@ def verify(
         UsageError: a file cannot be read or lacks something, the reference raises, or an option is wrong.
         ParseError, VerifyError: a text is not a program, or not a valid one.
     """
-    if isinstance(reference, torch.nn.Module):
-        return verify_module(
-            reference, candidate, example_inputs, example_kwargs=example_kwargs, entry=entry or "ModelNew",
-            precision=precision, seeds=seeds, device=device, timeout_s=timeout_s, seed=seed,
-        )  # fmt: skip
     ops = builtin_ops() if ops is None else ops
-    if not isinstance(reference, Graph):
-        path = os.fspath(reference)
-        if not path.endswith(PROGRAM_SUFFIXES):
-            return verify_files(
-                path, candidate, precision=precision, seeds=seeds, device=device, timeout_s=timeout_s, seed=seed,
-                entry=entry or "ModelNew",
-            )  # fmt: skip
-        reference = read_graph(path, ops)[0]
+    interpreted = device == "cpu" or not torch.cuda.is_available()
     file = Path(candidate)
+    if isinstance(reference, Graph) or (
+        not isinstance(reference, torch.nn.Module) and os.fspath(reference).endswith(PROGRAM_SUFFIXES)
+    ):
+        graph = reference if isinstance(reference, Graph) else read_graph(os.fspath(reference), ops)[0]
+        made = Candidate(_read(file), entry or graph.name, file.name, "user", precision)
+        return verify_candidate(graph, made, ops=ops, device=device, timeout_s=timeout_s, seed=seed, standalone=True)
+    entry = entry or "ModelNew"
+    if isinstance(reference, torch.nn.Module):
+        module, kwargs = reference, dict(example_kwargs or {})
+
+        def judge_module(crop: Crop | None = None) -> Verdict:
+            given = (tuple(example_inputs), kwargs) if crop is None else crop((tuple(example_inputs), kwargs))
+            return verify_module(
+                module, candidate, given[0], example_kwargs=given[1], entry=entry, precision=precision, seeds=seeds,
+                device=device, timeout_s=timeout_s, seed=seed,
+            )  # fmt: skip
+
+        if interpreted and _is_large(module, example_inputs, kwargs):
+            return _verify_small(module, example_inputs, kwargs, _read(file), ops, judge_module)
+        return judge_module()
+    path = os.fspath(reference)
+
+    def judge_file(crop: Crop | None = None) -> Verdict:
+        return verify_files(
+            path, candidate, precision=precision, seeds=seeds, device=device, timeout_s=timeout_s, seed=seed, entry=entry,
+            crop=crop,
+        )  # fmt: skip
+
+    if interpreted:
+        with process_settings:
+            loaded = load_model(path)
+        if isinstance(loaded.module, torch.nn.Module) and _is_large(
+            loaded.module, loaded.example_inputs, loaded.example_kwargs
+        ):
+            return _verify_small(
+                loaded.module, loaded.example_inputs, loaded.example_kwargs, _read(file), ops, judge_file
+            )
+    return judge_file()
+
+
+def _read(file: Path) -> str:
     try:
-        source = file.read_text(encoding="utf-8")
+        return file.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(f"cannot be read: {error.strerror}", place=str(file)) from None
     except UnicodeDecodeError as error:
         raise UsageError(f"is not text ({error.reason}), expected Python in UTF-8", place=str(file)) from None
-    made = Candidate(source, entry or reference.name, file.name, "user", precision)
-    return verify_candidate(reference, made, ops=ops, device=device, timeout_s=timeout_s, seed=seed, standalone=True)
+
+
+def _is_large(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    tensors = [t for t in tree_leaves((list(args), dict(kwargs))) if isinstance(t, torch.Tensor)]
+    return sum(t.numel() for t in [*tensors, *module.parameters()]) >= INTERPRETED_ELEMENTS
+
+
+def _verify_small(
+    module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any], source: str, ops: OpSet,
+    judge: Callable[[Crop | None], Verdict],
+) -> Verdict:  # fmt: skip
+    """Judge a file that is too large to interpret on arguments that are cut to sizes which are not.
+
+    The module's parameters keep their sizes, and with them every axis of the arguments that depends on one; the others become
+    small, odd and distinct as for a fragment.  A whole file promises its own sizes alone: where it raises, one axis after
+    another keeps its size.  The values are those of the arguments' first elements.
+
+    Args:
+        judge: judges at the sizes that a crop makes, or (None) says that the file is too large.
+    """
+    n = sum(p.numel() for p in module.parameters())
+    if n >= INTERPRETED_ELEMENTS:
+        return judge(None)
+    try:
+        graph = import_module(module, tuple(args), example_kwargs=kwargs, ops=ops, training=None).graph
+    except DrtError:
+        return judge(None)
+    names = [i.name for i in graph.inputs if i.kind == "input"]
+    state = [(i.name, axis) for i in graph.inputs if i.kind != "input" for axis in range(i.type.rank)]
+    axes = sorted(((i.name, k) for i in graph.inputs if i.kind == "input" for k in range(i.type.rank)),
+                  key=lambda place: (_size(graph, place), -place[1]))  # fmt: skip
+    failed: Verdict | None = None
+    for kept in ([], *([axis] for axis in axes[:MAX_KEPT])):
+        try:
+            found = instances(as_fragment(graph), ops, tile_constants(source), None, [*state, *kept])
+        except DrtError:
+            continue
+        seen: list[str] = []
+        passed: Verdict | None = None
+        for instance in found[:MAX_SMALL_CALLS]:
+            shapes = [tuple(int(s) for s in instance.graph.types[name].shape) for name in names]  # type: ignore[arg-type]
+            if sum(map(math.prod, shapes)) + n >= INTERPRETED_ELEMENTS:
+                continue
+            sizes = ", ".join(f"{name}: {list(s)}" for name, s in zip(names, shapes, strict=True))
+            verdict = judge(_crop(shapes))
+            if verdict.label in ("raises", "timeout", "compile") and verdict.gate != "policy":
+                failed = failed or attrs.evolve(verdict, message=f"at ({sizes}) it fails: {verdict.message}")
+                break
+            if not verdict.passed:
+                return verdict
+            passed = verdict
+            seen.append(sizes)
+        if passed is not None:
+            return attrs.evolve(passed, flags=(*passed.flags, f"too large to interpret; judged at {'; '.join(seen)}"))
+    if failed is None:
+        return judge(None)
+    reason = f"too large to interpret at its own sizes, and {failed.message}"
+    gates = (*(g for g in failed.gates if g.gate == "policy"), GateReport("meaning", "skipped", reason=reason))
+    return Verdict(False, "meaning", "not_judged", reason, gates, failed.flags)
+
+
+def _size(graph: Graph, place: tuple[str, int]) -> int:
+    return int(graph.types[place[0]].shape[place[1]])  # type: ignore[arg-type]
+
+
+def _crop(shapes: Sequence[tuple[int, ...]]) -> Crop:
+    def crop(given: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        wanted = iter(shapes)
+
+        def cut(value: Any) -> Any:
+            if not isinstance(value, torch.Tensor):
+                return value
+            return value[tuple(slice(n) for n in next(wanted))].clone(memory_format=torch.contiguous_format)
+
+        args, kwargs = tree_map(cut, given)
+        return args, kwargs
+
+    return crop

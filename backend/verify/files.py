@@ -114,7 +114,14 @@ def verify_module(
     if not _policy(source, entry, reference_source, policy, require_kernel, docket):
         return docket.verdict()
     generator = torch.Generator().manual_seed(seed % 2**62)
-    small = _count(list(example_inputs)) + _count(list(reference.parameters())) < INTERPRETED_ELEMENTS
+    n_elements = _count([*example_inputs, example_kwargs or {}]) + _count(list(reference.parameters()))
+    small = n_elements < INTERPRETED_ELEMENTS
+    if not small and (device == "cpu" or not torch.cuda.is_available()):
+        reason = f"{n_elements / 1e6:.0f} million elements are too many to interpret, expected at most "
+        reason += f"{INTERPRETED_ELEMENTS / 1e6:.0f} million, or a CUDA device"
+        for gate in ("trace", "memory", "meaning"):
+            docket.add_skip(gate, reason)
+        return docket.verdict()
     with process_settings, torch.random.fork_rng(), one_thread() if small else contextlib.nullcontext():
         model = _on_cpu(reference)
         randomize_state(model, generator)
@@ -155,6 +162,7 @@ def verify_module(
 def verify_files(
     reference: str | os.PathLike[str], candidate: str | os.PathLike[str], *, precision: str = "strict", seeds: int = 3,
     device: str = "auto", timeout_s: float = 180.0, seed: int | None = None, entry: str = "ModelNew",
+    crop: Callable[[Inputs], Inputs] | None = None,
 ) -> Verdict:  # fmt: skip
     """Judge a file with ``class ModelNew`` against a file with ``class Model``, ``get_inputs`` and ``get_init_inputs``.
 
@@ -162,6 +170,7 @@ def verify_files(
         reference: KernelBench-style file.
         candidate: file whose ``ModelNew`` has the same constructor and ``state_dict``.
         precision, seeds, device, timeout_s, seed, entry: as for :func:`verify_module`.
+        crop: makes smaller arguments of those that ``get_inputs`` gives.
 
     Raises:
         UsageError: the reference file is missing, incomplete, or raises.
@@ -180,7 +189,8 @@ def verify_files(
     def new_inputs(k: int) -> Inputs:
         with process_settings, torch.random.fork_rng():
             torch.manual_seed(k % 2**63)
-            return _arguments(namespace.get_inputs())
+            given = _arguments(namespace.get_inputs())
+        return given if crop is None else crop(given)
 
     args, kwargs = new_inputs(0)
     return verify_module(

@@ -108,3 +108,57 @@ def test_a_module_is_a_reference_too(files: tuple[Path, Path, Path]) -> None:
 
     assert drt.verify(Double(), files[1], example_inputs=[torch.randn(6, 10)], device="cpu").passed
     assert not drt.verify(Double(), files[2], example_inputs=[torch.randn(6, 10)], device="cpu").passed
+
+
+LARGE = """
+import torch
+class Model(torch.nn.Module):
+    def forward(self, x):
+        return x / (x.abs().mean(1, keepdim=True) + 1e-3)
+def get_inputs():
+    return [torch.rand(2000, 32, 70)]
+def get_init_inputs():
+    return []
+"""
+LARGE_NEW = """
+import torch, triton, triton.language as tl
+@triton.jit
+def scale_kernel(x, y, S, C: tl.constexpr, BLOCK: tl.constexpr):
+    s = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[None, :]
+    at = tl.program_id(1) * C * S + tl.arange(0, C)[:, None] * S + s
+    v = tl.load(x + at, mask=s < S, other=0.0)
+    tl.store(y + at, v / (tl.sum(tl.abs(v), 0)[None, :] / C + 1e-3), mask=s < S)
+class ModelNew(torch.nn.Module):
+    def forward(self, x):
+        x = x.contiguous()
+        y = torch.empty_like(x)
+        scale_kernel[(triton.cdiv(x.shape[2], 64), x.shape[0])](x, y, x.shape[2], C=x.shape[1], BLOCK=64)
+        return y
+"""
+
+
+def test_what_is_too_large_to_interpret_is_judged_at_small_sizes(tmp_path: Path) -> None:
+    """The kernel takes powers of two alone as the number of its channels, so that axis keeps its size."""
+    model, right, wrong = tmp_path / "model.py", tmp_path / "right.py", tmp_path / "wrong.py"
+    model.write_text(LARGE)
+    right.write_text(LARGE_NEW)
+    wrong.write_text(LARGE_NEW.replace("1e-3", "1e-4"))
+    verdict = drt.verify(model, right, device="cpu", seeds=1)
+    assert verdict.passed, verdict.summary()
+    assert "too large to interpret; judged at x: [" in verdict.flags[-1]
+    assert drt.verify(model, wrong, device="cpu", seeds=1).label == "wrong_value"
+
+
+def test_what_cannot_be_judged_without_a_device_is_said(tmp_path: Path) -> None:
+    class Wide(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(2100, 2100))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x @ self.weight
+
+    (tmp_path / "fast.py").write_text(CANDIDATE)
+    verdict = drt.verify(Wide(), tmp_path / "fast.py", example_inputs=[torch.zeros(4, 2100)], device="cpu")
+    assert (verdict.passed, verdict.label) == (False, "not_judged")
+    assert "4 million elements are too many to interpret" in verdict.message
