@@ -137,13 +137,10 @@ def read_case(row: Mapping[str, Any], seed: int, exact: bool = True) -> Case:
     from .backend.oracle import Oracle
 
     graph = parse_graph(row["ir"])
-    ranges = {
-        i["name"]: tuple(
-            math.copysign(math.inf, s) if e is None else e for e, s in zip(i["range"], (-1, 1), strict=True)
-        )
-        for i in json.loads(row["inputs"])
-        if "range" in i
-    }
+    ranges: dict[str, tuple[float, float]] = {}
+    for i in json.loads(row["inputs"]):
+        low, high = i.get("range", (None, None))
+        ranges[i["name"]] = (-math.inf if low is None else low, math.inf if high is None else high)
     generator = torch.Generator().manual_seed(seed)
     inputs = {i.name: input_values(graph, ranges, i.name, generator) for i in graph.inputs}
     found = tuple(Oracle().run(graph, inputs)) if exact else None
