@@ -245,11 +245,11 @@ def _jaxpr(case: Case) -> str:
         raise _PassedOverError(error.message) from None
     values = list(_wide(case).values())
     try:
-        again = import_jax(run, [v.numpy() for v in values], x64=True).graph
+        again = import_jax(run, [v.numpy() for v in values], x64=True)
     except (Unsupported, UsageError) as error:
         raise _PassedOverError(str(error).splitlines()[0][:60]) from None
     want = _several(to_callable(wide)(*values))
-    return _compare(wide, _several(to_callable(again)(*values)), want)
+    return _compare(wide, _several(to_callable(again.graph)(*again.bind(*values))), want)
 
 
 def _plan(case: Case) -> str:
