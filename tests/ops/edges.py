@@ -221,8 +221,18 @@ def in_torch(op: OpDef, calls: list[Meant]) -> Iterator[Difference]:
 
 
 def through_jax(calls: list[Meant], ops: OpSet) -> Iterator[Difference]:
-    """Yield where JAX differs; one program is compiled for all calls."""
-    results = in_jax([(m.call.instance, m.call.operands) for m in calls], ops)
+    """Yield where JAX differs; one program is compiled for all calls, or one for each where JAX refuses one of them."""
+    try:
+        results = list(in_jax([(m.call.instance, m.call.operands) for m in calls], ops))
+    except (TypeError, ValueError) as error:
+        if len(calls) > 1:
+            for m in calls:
+                yield from through_jax([m], ops)
+            return
+        instance = calls[0].call.instance
+        text = (str(error).splitlines() or [""])[0]
+        yield Difference(instance.op.name, "jax", instance.infer().types[0].dtype, "refusal", f"{instance}: {text}")
+        return
     for m, found in zip(calls, results, strict=True):
         yield from _unlike("jax", m, found, signs=signed_zeros(m.call.instance.op))
 
