@@ -43,6 +43,7 @@ REASONS: tuple[tuple[str, str, str], ...] = (
     (r"max_and_index|template argmax.*", r"(?s:precision: .*\.to\(tl\.bfloat16\).*)", "indices up to 256 are bfloat16 numbers, and rows have no more"),
     (r"logsumexp_online", r"constant: 0\.0 -> .*", "the start of the running sum is multiplied by exp(-inf - m)"),
     (r"mse_loss_atomic|smooth_l1", r"(?s:swapped_operands: tl\.load\(x.* -> tl\.load\(t.*)", "the function of the difference is even"),
+    (r"flash_attention_causal", r"constant: 1 -> 2", "the block of keys that is added is masked whole"),
     (r"template mse.*", r"dropped_term: tl\.where\(col_mask, y_e, 0\.0\) -> y_e", "masked lanes hold the square of 0 - 0"),
     (r"softmax_columns", r"statement: e = tl\.where.* -> pass", "masked lanes hold exp(-inf)"),
     (r"batched_matmul", r"names: K -> N", "at the program's sizes the two ranges have equally many steps, and k is masked"),
