@@ -203,6 +203,21 @@ class FragmentJudge:
             self._ring = RingJudge(ring_trials(small, self.ops, self._domains or {}, self.seed), self.ops, self.seed)
         return self._ring
 
+    def depends_on(self, name: str) -> bool:
+        """Return whether other values of an input ever give other outputs: what overwrites all of it does not depend on it."""
+        graph = self.instances[0].graph
+        for salt, family in enumerate(("normal", "mixed", "negative", "huge", "zeros")):
+            inputs = self._draw(0, "normal", 900 + salt)
+            others = {**inputs, name: self._draw(0, family, 950 + salt)[name]}
+            with one_thread():
+                before, after = self.oracle.run(graph, inputs), self.oracle.run(graph, others)
+            pairs = zip(before, after, strict=True)
+            if not all(
+                not isinstance(a, torch.Tensor) or torch.equal(a.nan_to_num(), b.nan_to_num()) for a, b in pairs
+            ):
+                return True
+        return False
+
     def truth(self, index: int) -> Truth | None:
         """Return the truth of a trial, computed once; None where the trial says nothing."""
         if index not in self._truths:
@@ -557,6 +572,8 @@ def _read_fragment(
     )
     judge.judge_values(reply, docket, known)
     unread = reading.unread_inputs(reply) & set(_needed(judge.fragment, judge.ops))
+    if unread and docket.failure is None and not mixed:
+        unread = {name for name in unread if judge.depends_on(name)}
     if unread and docket.failure is None and not mixed:
         message = (
             f"nobody reads input {', '.join(sorted(unread))}, on which the program depends; that its outputs are right for the "

@@ -122,3 +122,20 @@ def f(x):
     assert verify_candidate(graph, Candidate(source, "f", "test"), device="cpu").passed
     wrong = source.replace("at.to(tl.int64)", "at.to(tl.bfloat16).to(tl.int64)")
     assert verify_candidate(graph, Candidate(wrong, "f", "test"), device="cpu").label == "inexact"
+
+
+def test_an_input_that_is_overwritten_whole_need_not_be_read() -> None:
+    text = "drt 1\ngraph f(%x: f32[6, 8], %y: f32[6, 8]) -> (%z) {{\n  %z = slice_scatter(%x, %y) {{axis = 1, start = {start}, stop = 8, step = 1}} : f32[6, 8]\n}}\n"
+    source = """
+import torch, triton, triton.language as tl
+@triton.jit
+def f_kernel(y, o, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(o + i, tl.load(y + i, mask=i < n, other=0.0), mask=i < n)
+def f(x, y):
+    o = torch.empty_like(y)
+    f_kernel[(triton.cdiv(y.numel(), 32),)](y, o, y.numel(), BLOCK=32)
+    return o
+"""
+    verdict = verify_candidate(parse_graph(text.format(start=0)), Candidate(source, "f", "test"), device="cpu")
+    assert verdict.passed, verdict.summary()
