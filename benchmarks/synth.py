@@ -12,7 +12,8 @@ import subprocess
 import time
 
 from drt.synth import Relations, Sampler, Spec
-from drt.synth.stats import kolmogorov_p, possible_edges, uniformity
+from drt.synth.cover import cover
+from drt.synth.stats import impossible_edges, kolmogorov_p, possible_edges, uniformity
 
 _NNSMITH = """
 import sys, time, random
@@ -29,13 +30,37 @@ print(n / (time.process_time() - start))
 """
 
 
+def covered() -> None:
+    """Print how many of the edges (producer, consumer, slot) have a program, and those that have none."""
+    sampler = Sampler(Spec(level=2))
+    began, n, missing = time.process_time(), 0, []
+    for found in cover(sampler):
+        n += 1
+        if found.program is None:
+            missing.append(found)
+        if n % 10000 == 0:
+            print(f"{n} edges, {len(missing)} without a program, {time.process_time() - began:.0f} s", flush=True)
+    print(
+        f"{len(sampler.signatures)} operators; the types allow {n} edges and rule out {len(impossible_edges(sampler))}; "
+        f"{n - len(missing)} have a program, {time.process_time() - began:.0f} s"
+    )
+    for found in missing:
+        print(f"    {' -> '.join(map(str, found.edge))}: {found.reason}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--levels", default="1,2,3,5,10,20")
     parser.add_argument("--programs", type=int, default=3000)
     parser.add_argument("--sequences", type=int, default=10000)
     parser.add_argument("--nnsmith", default="", help="Python of an environment with nnsmith 0.1.0")
+    parser.add_argument(
+        "--cover", action="store_true", help="make a program for every edge that the types allow, and end"
+    )
     arguments = parser.parse_args()
+    if arguments.cover:
+        covered()
+        return
     print(f"{platform.processor() or platform.machine()}, Python {platform.python_version()}, one core")
     relations: Relations | None = None
     p_values: list[float] = []

@@ -147,13 +147,8 @@ class Sampler:
             nodes, outputs = wire(start, steps, self.skeletons.types, rng)
             if not self._shaped(nodes, outputs):
                 continue
-            if attempt % (2 if self.spec.solver else 8) == (1 if self.spec.solver else 7):
-                try:
-                    draft = self.thorough.build(nodes, outputs, rng)
-                except ConflictError:
-                    draft = None
-            else:
-                draft = self._flow(nodes, outputs, rng)
+            period = 2 if self.spec.solver else 8
+            draft, _ = self.sized(nodes, outputs, rng, whole=attempt % period == period - 1)
             if draft is None:
                 self.failures["wirings"] += 1
                 continue
@@ -170,6 +165,23 @@ class Sampler:
             self.failures["given up as degenerate"] += 1
         self.failures["given up"] += 1
         return None
+
+    def sized(
+        self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random, whole: bool = False
+    ) -> tuple[Draft | None, str]:
+        """Return a wired skeleton with sizes and attributes, or None and why where that is known.
+
+        Args:
+            nodes: in program order.
+            outputs: operator's place and result.
+            whole: solve the equations of the program as a whole.
+        """
+        if not whole:
+            return self._flow(nodes, outputs, rng), ""
+        try:
+            return self.thorough.build(nodes, outputs, rng), ""
+        except ConflictError as error:
+            return None, str(error)
 
     def _shaped(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]]) -> bool:
         spec = self.spec
