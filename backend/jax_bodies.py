@@ -444,9 +444,12 @@ class BodyWriter:
         for name, extent in reversed(ranges):
             size = extent
             if isinstance(extent, Code) and extent.extents:
-                if extent.bounds is None:
+                if extent.bounds is not None:
+                    size = max(extent.bounds[1], 0)
+                elif 0 in extent.extents.values():  # there is no coordinate to depend on
+                    size = 0
+                else:
                     raise Unsupported(f"the range of {name} depends on coordinates of symbolic size")
-                size = max(extent.bounds[1], 0)
             elif isinstance(extent, Code):
                 size = extent.bounds[0] if extent.bounds is not None and _is_number(extent) else self.env_size(extent)
             variable = self.variable(name, self.depth, size)
