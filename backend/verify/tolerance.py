@@ -8,6 +8,9 @@ For an output with truth r, and evaluations v of the reference in its own precis
 
 with u the unit roundoff of the output's dtype.  The evaluations are the reference as PyTorch computes it, and the reference
 re-associated: sums in tiles as kernels take them, elementary functions off by a few units in the last place as on a device.
+Both bounds are estimates from the n elements of the output, and the root mean square of n errors is itself uncertain by
+1/sqrt(2 n) of it: they are raised by three times that, which is nothing for outputs of usual size.
+
 There is no absolute tolerance: zeros never pass for values.  Inputs on which the reference itself has lost a tenth of its
 accuracy are refused.
 """
@@ -167,9 +170,10 @@ def compare(
     worst = max((_rms(e) for e in errors), default=0.0)
     if worst > ILL_CONDITIONED * scale and worst > tiny:
         return Comparison(refused=True)
-    bound = max(worst, 0.58 * u * scale)
+    slack = 1 + 3 / math.sqrt(2 * out.numel())
+    bound = max(worst, 0.58 * u * scale) * slack
     spread = torch.stack(errors).amax(0) if errors else zero
-    allowed = ELEMENT_FACTOR * torch.maximum(_usual(spread, r.abs()), u * r.abs()).clamp_min(tiny)
+    allowed = slack * ELEMENT_FACTOR * torch.maximum(_usual(spread, r.abs()), u * r.abs()).clamp_min(tiny)
     bulk = _rms(difference) / max(bound, tiny)
     ratio = difference / allowed * ELEMENT_FACTOR
     element = float(ratio.max())

@@ -106,3 +106,13 @@ def test_exact_means_equal() -> None:
     assert (
         bad is not None and bad.text == "output 0 at index [0, 0] is 4.0, expected 3.0 exactly; 2 of 2 elements differ"
     )
+
+
+def test_bounds_from_few_elements_are_wider_and_from_many_are_not() -> None:
+    """An error of 4.4 times the reference's own: within what seven elements tell, and not within what ten thousand do."""
+    for n, passes in ((7, True), (10_000, False)):
+        truth = torch.ones(n, dtype=torch.float64)
+        sign = torch.where(torch.arange(n) % 2 == 0, 1.0, -1.0).double()
+        reference = (truth + 1e-5 * sign).float()
+        found = compare(0, (truth + 4.4e-5 * sign).float(), truth, [reference])
+        assert (found.mismatch is None) is passes, found
