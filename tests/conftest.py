@@ -28,6 +28,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--accept", action="store_true", help="rewrite the expected part of golden tests")
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Take ``-m full`` for ``--full``, and so on: who asks for such tests wants them run."""
+    for name in OPTIONS:
+        if name in config.option.markexpr.split():
+            setattr(config.option, name, "not " + name not in config.option.markexpr)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         for name in OPTIONS:
