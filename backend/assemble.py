@@ -16,6 +16,7 @@ import attrs
 from ..ir import Graph, Input, OpSet, Size, TensorType
 from .candidate import Candidate
 from .opaque import TORCH_DTYPES, draws, size_text
+from .python_text import parse_python
 from .symbols import conditions, shape_text, symbol_sources
 from .tensors import UNPACK
 from .torch_calls import render_node
@@ -160,7 +161,7 @@ def assemble_function(graph: Graph, steps: Sequence[Step], ops: OpSet, entry: st
 
 def _identifiers(text: str) -> frozenset[str]:
     try:
-        tree = ast.parse(f"def f({text}): pass")
+        tree = parse_python(f"def f({text}): pass")
     except SyntaxError:
         return frozenset()
     return frozenset(a.arg for a in ast.walk(tree) if isinstance(a, ast.arg))
@@ -169,7 +170,7 @@ def _identifiers(text: str) -> frozenset[str]:
 def _module_names(source: str) -> frozenset[str]:
     """Names that the original file defines at its top level."""
     found: set[str] = set()
-    for node in ast.parse(source).body if source else ():
+    for node in parse_python(source).body if source else ():
         if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
             found.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
@@ -185,7 +186,7 @@ def _original(source: str) -> tuple[list[str], str]:
         return [], ""
     lines = source.splitlines()
     future: list[str] = []
-    for k, node in enumerate(ast.parse(source).body):
+    for k, node in enumerate(parse_python(source).body):
         is_doc = k == 0 and isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
         is_future = isinstance(node, ast.ImportFrom) and node.module == "__future__"
         is_main = isinstance(node, ast.If) and "__main__" in ast.dump(node.test)

@@ -14,6 +14,7 @@ import torch
 
 from ..ir import OPAQUE, Literal, Node, Operand, OpSet, Size, SizeLike, UsageError
 from ..ir.effects import is_random
+from .python_text import parse_expression
 
 #: IR dtype -> PyTorch dtype.
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -175,7 +176,7 @@ def size_value(text: str, symbols: Mapping[str, Any]) -> int:
         raise UsageError(f"'{text}' is no size", subject="opaque")
 
     try:
-        return value(ast.parse(text, mode="eval").body)
+        return value(parse_expression(text))
     except SyntaxError:
         raise UsageError(f"'{text}' is no size", subject="opaque") from None
 

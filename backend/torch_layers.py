@@ -14,6 +14,7 @@ import attrs
 
 from ..ir import Graph, Node, TensorType
 from .opaque import TORCH_DTYPES
+from .python_text import parse_expression
 from .torch_phrases import Phrase
 
 Path: TypeAlias = tuple[str, ...]
@@ -99,7 +100,7 @@ def find_layers(
 
 def call_layer(text: str, access: str) -> str:
     """Return the call of a layer in place of a call of its function: ``self.fc(x)`` for ``F.linear(x, self.fc.weight)``."""
-    call = ast.parse(text, mode="eval").body
+    call = parse_expression(text)
     assert isinstance(call, ast.Call)
     return f"{access}({ast.get_source_segment(text, call.args[0])})"
 
@@ -113,7 +114,7 @@ def _layer(text: str) -> tuple[str, dict[str, str]] | None:
     match = re.match(r"F\.(\w+)\(", text)
     if match is None or match.group(1) not in _POSITIONAL:
         return None
-    call = ast.parse(text, mode="eval").body
+    call = parse_expression(text)
     names = _POSITIONAL[match.group(1)]
     if not isinstance(call, ast.Call) or len(call.args) > len(names):
         return None

@@ -13,6 +13,7 @@ import torch
 
 from ..ir import TensorType
 from ..ir import expr as ex
+from .python_text import parse_expression, parse_python
 
 #: Python text and its binding strength.
 Phrase: TypeAlias = tuple[str, int]
@@ -130,7 +131,7 @@ def _says_nothing(name: str, keyword: str, text: str, positional: Sequence[str],
     if keyword not in defaults:
         return False
     try:
-        value = ast.literal_eval(text)
+        value = ast.literal_eval(parse_expression(text))
     except (ValueError, SyntaxError):
         return False
     return type_and_value(value) == type_and_value(defaults[keyword])
@@ -162,7 +163,7 @@ def defaults_of(fn: str) -> dict[str, Any]:
     if match is None:
         return {}
     try:
-        (function,) = ast.parse(f"def f({match.group(1)}): pass").body
+        (function,) = parse_python(f"def f({match.group(1)}): pass").body
     except SyntaxError:
         return {}
     assert isinstance(function, ast.FunctionDef)

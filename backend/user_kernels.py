@@ -36,6 +36,7 @@ from ..ir.cost import graph_cost
 from ..ir.expr import Lst, Pack, names
 from ..ir.opdef import KernelTemplate
 from .candidate import H100, Candidate, Target
+from .python_text import parse_python
 from .triton_gen import Plan
 from .triton_gen.writer import TRITON_DTYPES
 
@@ -213,7 +214,7 @@ def _render(path: Path, text: str, context: Mapping[str, Any]) -> str:
 def _checked(source: str, entry: str, path: Path) -> str:
     """Return the source without the imports that its surroundings have; raise UsageError where it is no candidate."""
     try:
-        tree = ast.parse(source)
+        tree = parse_python(source)
     except SyntaxError as error:
         raise UsageError(f"renders to Python that does not parse: {error.msg} at line {error.lineno} of the result",
                          place=str(path)) from None  # fmt: skip

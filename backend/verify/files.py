@@ -20,6 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...ir import UsageError
 from ..candidate import PRECISIONS
+from ..python_text import parse_python
 from ..sandbox import Frame, Reply, interpreter_sandbox
 from . import reading
 from .draws import ModuleDraws, with_draws
@@ -254,8 +255,8 @@ def _policy(source: str, entry: str, reference_source: str, policy: bool, requir
 def _without(source: str, reference_source: str) -> str:
     """Return ``source`` with the top-level statements that the reference has verbatim blanked out; lines keep their numbers."""
     try:
-        known = {ast.dump(n) for n in ast.parse(reference_source).body} if reference_source else set()
-        tree = ast.parse(source)
+        known = {ast.dump(n) for n in parse_python(reference_source).body} if reference_source else set()
+        tree = parse_python(source)
     except SyntaxError:
         return source
     lines = source.splitlines()

@@ -7,6 +7,8 @@ import sys
 
 import attrs
 
+from ..python_text import parse_python
+
 #: Modules that a candidate may import, with everything below them that is not refused.
 ALLOWED_IMPORTS = (
     "torch", "triton", "math", "typing", "collections", "dataclasses", "functools", "itertools", "operator", "enum",
@@ -93,8 +95,8 @@ def check_source(source: str, entry: str, kind: str = "fragment", require_kernel
         require_kernel: at least one ``triton.jit`` function must be there.
     """
     try:
-        tree = ast.parse(source)
-    except (SyntaxError, ValueError) as error:
+        tree = parse_python(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         line = getattr(error, "lineno", 0) or 0
         return [Violation("syntax", line, f"not Python: {getattr(error, 'msg', error)}")]
     walk = _Walk()
