@@ -152,7 +152,7 @@ def _install_elementwise() -> None:
                 return stock_binary(self, lhs, rhs, op)
             out = op(widen(lhs.data, lhs.dtype), widen(rhs.data, rhs.dtype))
         dtype = lhs.dtype.scalar
-        return Handle(out if out.dtype == np.bool_ else narrow(out, dtype), dtype)
+        return Handle(out, tl.int1) if out.dtype == np.bool_ else Handle(narrow(out, dtype), dtype)
 
     def unary_op(self: Any, arg: Any, op: Any) -> Any:
         with np.errstate(all="ignore"):
