@@ -48,6 +48,7 @@ from .matching import Value
 from .reasons import cause, require_importable, where_module_is
 from .sizes import LARGEST, SymbolTable, range_of
 from .training import visible_updates
+from .transforms import fails_in_transform, has_transforms, traced
 
 #: ``{"x": {0: "B"}}``, ``{"x": {0: ("B", 1, 4096)}}``, or what ``torch.export`` takes as ``dynamic_shapes``.
 Dynamic: TypeAlias = Mapping[str, Any]
@@ -168,11 +169,30 @@ def _autocast_of(args: Any, kwargs: Any, module: torch.nn.Module) -> str:
 def _exported(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
     try:
         with torch.no_grad(), quiet(), visible_updates(module):
-            return make_functional(_exported_for_sizes(module, args, kwargs, shapes))
+            return make_functional(_exported_below_transforms(module, args, kwargs, shapes, title))
+    except UsageError:
+        raise
     except Exception as error:
         raise UsageError(
             f"torch.export fails: {cause(error)}", place=_user_line(error, module), subject=title
         ) from error
+
+
+def _exported_below_transforms(module: torch.nn.Module, args: Any, kwargs: Any, shapes: Any, title: str) -> Any:
+    """Export a program, where need be from a trace of it without ``torch.vmap`` and ``torch.func``."""
+    try:
+        program = _exported_for_sizes(module, args, kwargs, shapes)
+        if not has_transforms(program):
+            return program
+    except Exception as error:
+        if not fails_in_transform(error):
+            raise
+    if shapes is not None:
+        raise UsageError(
+            "transforms of functions (torch.vmap, torch.func) have symbolic sizes, expected numbers", subject=title
+        )
+    with traced(module, args, kwargs):
+        return torch.export.export(module, args, kwargs, strict=False)
 
 
 #: How PyTorch says that a program takes fewer sizes than were named, and of which names.

@@ -328,6 +328,27 @@ def _evaluated(b: Importer, call: AtenCall, expected: Types, used: set[int], nam
     return [b.constant(names[0], call)]
 
 
+def _frequencies(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    """Frequencies of a transform of ``n`` samples: whole numbers in their order, over the length of the signal."""
+    wanted = expected[0]
+    assert wanted is not None
+    n, step = call.arguments["n"], 1.0 / (call.arguments["n"] * call.arguments["d"])
+    if call.target.startswith("aten.fft_rfftfreq"):
+        numbers = b.build("aten.arange.start_step", 0, n // 2 + 1, 1, dtype=wanted.dtype)
+    else:
+        ahead = b.build("aten.arange.start_step", 0, (n + 1) // 2, 1, dtype=wanted.dtype)
+        behind = b.build("aten.arange.start_step", -(n // 2), 0, 1, dtype=wanted.dtype)
+        numbers = b.build("aten.cat.default", (ahead, behind), 0)
+    return b.call("aten.mul.Scalar", numbers, step)
+
+
+def _reduced_number(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    """A number combined with what stands at places: a tensor of that number."""
+    a = call.arguments
+    number = b.build("aten.full.default", a["index"].type.shape, a["value"], dtype=a["self"].type.dtype)
+    return b.call("aten.scatter.reduce", a["self"], a["dim"], a["index"], number, reduce=a["reduce"])
+
+
 def _copy(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> Any:
     wanted = expected[0]
     assert wanted is not None
@@ -482,6 +503,8 @@ def _table() -> dict[str, Rule]:
     put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
     put(_arange, "arange arange.start arange.start_step")
     put(_evaluated, "linspace logspace")
+    put(_frequencies, "fft_fftfreq fft_rfftfreq")
+    put(_reduced_number, "scatter.value_reduce")
     put(_copy, "copy")
     put(
         _reduction,
