@@ -353,7 +353,7 @@ class MemoryMonitor(TorchDispatchMode):
     def pointer(self, tensor: torch.Tensor) -> int:
         """Return the made-up address of a tensor's first element."""
         region = self.region(tensor)
-        return region.base + tensor.data_ptr() - region.address
+        return region.base + tensor.storage_offset() * tensor.element_size()
 
     # -- ATen ---------------------------------------------------------------------------------------------------------
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -435,6 +435,11 @@ def set_monitor(monitor: MemoryMonitor | None) -> None:
     """Choose the monitor that kernels run under."""
     global _active
     _active = monitor
+
+
+def address_of(tensor: torch.Tensor) -> int:
+    """Return the address that kernels know a tensor by: made up where a monitor is active, the machine's otherwise."""
+    return tensor.data_ptr() if _active is None else _active.pointer(tensor)
 
 
 def active_monitor() -> MemoryMonitor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import sys
+import types
 
 import attrs
 
@@ -121,6 +122,8 @@ class _Walk(ast.NodeVisitor):
         self.modules: dict[str, str] = {"torch": "torch", "triton": "triton", "tl": "triton.language", "math": "math"}
         self.n_kernels = 0
         self.n_classes = 0
+        self.own: set[str] = set()  # local names of what hangs on self
+        self._inside: set[ast.AST] = set()  # modules of which a member is taken, or that get another name
 
     def refuse(self, label: str, node: ast.AST, message: str) -> None:
         self.found.append(Violation(label, getattr(node, "lineno", 0), message))
@@ -167,11 +170,21 @@ class _Walk(ast.NodeVisitor):
             return ""
         return ".".join([self.modules[node.id], *reversed(parts)])
 
+    def _check_module(self, node: ast.expr) -> None:
+        """Refuse a module as a value: what a list, an attribute or a function holds, nobody can follow."""
+        dotted = self._dotted(node)
+        if dotted and node not in self._inside and isinstance(sys.modules.get(dotted), types.ModuleType):
+            self.refuse("patch", node, f"hands the module {dotted} around, which serves to change it")
+
     def visit_Name(self, node: ast.Name) -> None:
+        if isinstance(node.ctx, ast.Load):
+            self._check_module(node)
         if node.id in _REFUSED_NAMES and isinstance(node.ctx, ast.Load):
             self.refuse("name", node, f"uses {node.id}")
 
     def visit_Attribute(self, node: ast.Attribute) -> None:
+        self._inside.add(node.value)
+        self._check_module(node)
         if node.attr in _REFUSED_ATTRIBUTES:
             self.refuse("attribute", node, f"uses .{node.attr}: {_REFUSED_ATTRIBUTES[node.attr]}")
         else:
@@ -201,6 +214,7 @@ class _Walk(ast.NodeVisitor):
             elif name.value in _REFUSED_ATTRIBUTES or name.value.startswith("__"):
                 self.refuse("attribute", node, f"uses {node.func.id} for {name.value}")
             else:
+                self._inside.add(node.args[0])
                 owner = self._dotted(node.args[0])
                 self._check_dotted(node, f"{owner}.{name.value}" if owner else "")
         self.generic_visit(node)
@@ -216,16 +230,27 @@ class _Walk(ast.NodeVisitor):
                 dotted, root = self._dotted(target), target.value
                 while isinstance(root, (ast.Attribute, ast.Subscript)):
                     root = root.value
-                own = isinstance(root, ast.Name) and root.id == "self" and self.n_classes > 0
+                own = isinstance(root, ast.Name) and (root.id == "self" or root.id in self.own) and self.n_classes > 0
                 if dotted or not own:
                     shown = dotted or ast.unparse(target)
                     self.refuse("patch", target, f"assigns to {shown}, which is not the candidate's")
 
     def visit_Assign(self, node: ast.Assign) -> None:
         self._targets(node.targets)
+        names = {t.id for t in node.targets if isinstance(t, ast.Name)}
         if dotted := self._dotted(node.value):  # another name for a module or what is in it
-            self.modules.update({t.id: dotted for t in node.targets if isinstance(t, ast.Name)})
+            self.modules.update({name: dotted for name in names})
+            if len(names) == len(node.targets):
+                self._inside.add(node.value)
+        self._rename(names, node.value)
         self.generic_visit(node)
+
+    def _rename(self, names: set[str], value: ast.expr) -> None:
+        """Note other names for a layer of the model; a name for anything else is none any more."""
+        if self.n_classes and _hangs_on_self(value):
+            self.own |= names
+        else:
+            self.own -= names
 
     def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
         self._targets([node.target])
@@ -233,11 +258,14 @@ class _Walk(ast.NodeVisitor):
 
     def visit_For(self, node: ast.For) -> None:
         self._targets([node.target])
+        self._rename({n.id for n in ast.walk(node.target) if isinstance(n, ast.Name)}, node.iter)
         self.generic_visit(node)
 
     def visit_NamedExpr(self, node: ast.NamedExpr) -> None:
         if dotted := self._dotted(node.value):
             self.modules[node.target.id] = dotted
+            self._inside.add(node.value)
+        self._rename({node.target.id}, node.value)
         self.generic_visit(node)
 
     def visit_With(self, node: ast.With) -> None:
@@ -290,6 +318,7 @@ class _Walk(ast.NodeVisitor):
         self.n_classes -= 1
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
+        outer, self.own = self.own, set()
         for decorator in node.decorator_list:
             inner = decorator.func if isinstance(decorator, ast.Call) else decorator
             dotted = self._dotted(inner)
@@ -298,3 +327,13 @@ class _Walk(ast.NodeVisitor):
             elif dotted in ("functools.lru_cache", "functools.cache"):
                 self.refuse("state", node, f"{node.name} remembers its answers ({dotted})")
         self.generic_visit(node)
+        self.own = outer
+
+
+def _hangs_on_self(node: ast.expr) -> bool:
+    """Whether an expression is an attribute of self, or of one of its attributes."""
+    if not isinstance(node, ast.Attribute):
+        return False
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return isinstance(node, ast.Name) and node.id == "self"
