@@ -45,6 +45,10 @@ LIMITATIONS: tuple[Limitation, ...] = (
         "scaled_dot_product_attention", "accepts", "[scaled_dot_product_attention_c",
         "leading axes that broadcast, or none at all, are rare; such a call stays PyTorch's own",
     ),
+    Limitation(
+        "scaled_dot_product_attention", "values", "causal=True, scale=0.0",
+        "PyTorch's kernel for CPUs scales what it has masked: -inf * 0 is NaN", rare=True,
+    ),
     Limitation("prod", "accepts", "[prod_c1]", "PyTorch multiplies along one axis or all; the rest is chance", rare=True),
     Limitation("smooth_l1_loss", "dtypes", "[smooth_l1_loss_dtype]", "with beta = 0 it is l1_loss, of integers too", rare=True),
     *(
@@ -84,6 +88,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
         Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch lets the rectified kind compute with integers", rare=True)
         for op in ("rnn", "rnn_cell")
     ),
+    Limitation("grouped_matmul", "values", "got Double", "PyTorch's call wants half precision, and the check computes in float64", rare=True),
     Limitation("grouped_matmul", "import", "imported as sum", "PyTorch's call wants half precision and aligned rows; elsewhere it is a composition", rare=True),
     Limitation("grouped_matmul", "dtypes", "[grouped_matmul_dtype]", "PyTorch's own call takes floating point alone", rare=True),
     Limitation("grouped_matmul", "flops", "FLOPs in products", "the composition multiplies with every group", rare=True),
