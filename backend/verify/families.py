@@ -205,7 +205,21 @@ _EXACT_OPS = frozenset(
     addcmul full full_like arange one_hot embedding gather index_select l1_loss mse_loss threshold
     """.split()
 )
-_CONTRACTIONS = ("matmul", "linear", "addmm", "addmv", "baddbmm", "conv", "mv", "vm", "dot", "sum", "mean", "cumsum")
+#: How the names of operators begin that multiply elements of inputs with one another and sum.
+_PRODUCTS = (
+    "matmul",
+    "linear",
+    "addmm",
+    "addmv",
+    "baddbmm",
+    "conv",
+    "mv",
+    "vm",
+    "dot",
+    "bilinear",
+    "scaled_dot_product",
+)
+_CONTRACTIONS = (*_PRODUCTS, "sum", "mean", "cumsum")
 
 #: Sums of terms that are never negative: no partial sum is larger than the result.
 _POSITIVE_SUMS = ("mse_loss", "l1_loss")
@@ -217,20 +231,7 @@ def has_products(graph: Graph) -> bool:
     Over sixteen orders of magnitude one product outweighs all others, and right ways to multiply float32 numbers on tensor
     cores are good to two bits less for one product than for a sum of many.
     """
-    names = (
-        "matmul",
-        "linear",
-        "addmm",
-        "addmv",
-        "baddbmm",
-        "conv",
-        "mv",
-        "vm",
-        "dot",
-        "bilinear",
-        "scaled_dot_product",
-    )
-    return any(n.op.startswith(names) for n in graph.nodes)
+    return any(n.op.startswith(_PRODUCTS) for n in graph.nodes)
 
 
 def may_be_exact(graph: Graph, ops: OpSet) -> bool:
