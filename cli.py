@@ -24,6 +24,7 @@ from .cli_common import (
     NO,
     Device,
     DeviceOption,
+    DynamicOption,
     OpsOption,
     Precision,
     PrecisionOption,
@@ -111,14 +112,7 @@ def compile(
     budget: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Time that the search may take.")] = 60.0,
     variants: Annotated[int, typer.Option(metavar="N", min=1, help="Kernels to try for one fragment, at most.")] = 4,
     device: DeviceOption = Device.auto,
-    dynamic: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dynamic",
-            metavar="ARGUMENT:AXIS=NAME[:LOWEST..HIGHEST]",
-            help="A size that may change from call to call; repeatable.",
-        ),
-    ] = None,
+    dynamic: DynamicOption = None,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 if any operator was left to PyTorch.")] = False,
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Write the report there, with every verdict and time.")

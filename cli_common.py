@@ -45,6 +45,15 @@ OpsOption = Annotated[
     typer.Option("--ops", metavar="FILE.drt", help="Operator definitions to add to the built-in ones; repeatable."),
 ]
 
+DynamicOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--dynamic",
+        metavar="ARGUMENT:AXIS=NAME[:LOWEST..HIGHEST]",
+        help="A size that may change from call to call: an axis of an argument of `forward`; repeatable.",
+    ),
+]
+
 
 def examples(*lines: str) -> str:
     """Return an epilog; blank lines keep the help renderer from joining the examples."""

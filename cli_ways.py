@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_common import CODES, GOOD, OpsOption, bad_usage, examples, operators, stem
+from .cli_common import CODES, GOOD, DynamicOption, OpsOption, bad_usage, examples, operators, stem
 
 WAYS_IN = (
     "FILE.py with `class Model`, `get_inputs()` and `get_init_inputs()`; FILE.py:NAME or package.module:NAME for another "
@@ -38,14 +38,7 @@ def import_(
         typer.Option("-o", "--output", metavar="FILE.ir", help="Where to write the program; default: NAME.ir."),
     ] = None,
     ops: OpsOption = None,
-    dynamic: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--dynamic",
-            metavar="ARG:AXIS=NAME[:LO..HI]",
-            help="A size that stays a symbol: an axis of an argument of `forward`; repeatable.",
-        ),
-    ] = None,
+    dynamic: DynamicOption = None,
     training: Annotated[
         bool, typer.Option("--training", help="Import the model in training mode; default: evaluation.")
     ] = False,

@@ -10,15 +10,16 @@ from typing import Any, TypeAlias
 
 import attrs
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
 from .backend.candidate import Candidate
+from .backend.python_text import read_python
 from .backend.verify import GateReport, Verdict, instances, verify_candidate, verify_files, verify_module
-from .backend.verify.files import INTERPRETED_ELEMENTS
+from .backend.verify.files import INTERPRETED_ELEMENTS, n_elements_of
 from .backend.verify.judge import tile_constants
 from .backend.verify.reference import process_settings
 from .frontend import import_module, load_model
-from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, UsageError, builtin_ops
+from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, builtin_ops
 from .ways import read_graph
 from .whole import as_fragment
 
@@ -69,7 +70,7 @@ def verify(
         not isinstance(reference, torch.nn.Module) and os.fspath(reference).endswith(PROGRAM_SUFFIXES)
     ):
         graph = reference if isinstance(reference, Graph) else read_graph(os.fspath(reference), ops)[0]
-        made = Candidate(_read(file), entry or graph.name, file.name, "user", precision)
+        made = Candidate(read_python(file), entry or graph.name, file.name, "user", precision)
         return verify_candidate(graph, made, ops=ops, device=device, timeout_s=timeout_s, seed=seed, standalone=True)
     entry = entry or "ModelNew"
     if isinstance(reference, torch.nn.Module):
@@ -83,7 +84,7 @@ def verify(
             )  # fmt: skip
 
         if interpreted and _is_large(module, example_inputs, kwargs):
-            return _verify_small(module, example_inputs, kwargs, _read(file), ops, judge_module)
+            return _verify_small(module, example_inputs, kwargs, read_python(file), ops, judge_module)
         return judge_module()
     path = os.fspath(reference)
 
@@ -100,23 +101,13 @@ def verify(
             loaded.module, loaded.example_inputs, loaded.example_kwargs
         ):
             return _verify_small(
-                loaded.module, loaded.example_inputs, loaded.example_kwargs, _read(file), ops, judge_file
+                loaded.module, loaded.example_inputs, loaded.example_kwargs, read_python(file), ops, judge_file
             )
     return judge_file()
 
 
-def _read(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", place=str(file)) from None
-    except UnicodeDecodeError as error:
-        raise UsageError(f"is not text ({error.reason}), expected Python in UTF-8", place=str(file)) from None
-
-
 def _is_large(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-    tensors = [t for t in tree_leaves((list(args), dict(kwargs))) if isinstance(t, torch.Tensor)]
-    return sum(t.numel() for t in [*tensors, *module.parameters()]) >= INTERPRETED_ELEMENTS
+    return n_elements_of(module, args, kwargs) >= INTERPRETED_ELEMENTS
 
 
 def _verify_small(

@@ -4,8 +4,21 @@ from __future__ import annotations
 
 import ast
 import threading
+from pathlib import Path
+
+from ..ir import UsageError
 
 _ONE_AT_A_TIME = threading.Lock()
+
+
+def read_python(path: Path) -> str:
+    """Return the text of a file; raises UsageError where it cannot be read or is not text."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(f"cannot be read: {error.strerror}", place=str(path)) from None
+    except UnicodeDecodeError as error:
+        raise UsageError(f"is not text ({error.reason}), expected Python in UTF-8", place=str(path)) from None
 
 
 def parse_python(source: str) -> ast.Module:

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...ir import UsageError
 from ..candidate import PRECISIONS
-from ..python_text import parse_python
+from ..python_text import parse_python, read_python
 from ..sandbox import Frame, Reply, interpreter_sandbox
 from . import reading
 from .draws import ModuleDraws, with_draws
@@ -66,8 +66,10 @@ def _shapes(value: Any) -> str:
     return ", ".join(parts[:6]) + (", ..." if len(parts) > 6 else "")
 
 
-def _count(value: Any) -> int:
-    return sum(t.numel() for t in tree_leaves(value) if isinstance(t, torch.Tensor))
+def n_elements_of(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[str, Any] | None) -> int:
+    """Return the elements of a module's parameters and of the arguments of a call, together."""
+    given = tree_leaves((list(args), dict(kwargs or {})))
+    return sum(t.numel() for t in [*given, *module.parameters()] if isinstance(t, torch.Tensor))
 
 
 def verify_module(
@@ -106,16 +108,13 @@ def verify_module(
     if device == "cuda" and not torch.cuda.is_available():
         raise UsageError("no CUDA device is available", subject="verify")
     path = Path(candidate_path)
-    try:
-        source = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UsageError(f"cannot be read: {error.strerror}", place=str(path)) from None
+    source = read_python(path)
     docket = Docket()
     seed = secret_seed() if seed is None else seed
     if not _policy(source, entry, reference_source, policy, require_kernel, docket):
         return docket.verdict()
     generator = torch.Generator().manual_seed(seed % 2**62)
-    n_elements = _count([*example_inputs, example_kwargs or {}]) + _count(list(reference.parameters()))
+    n_elements = n_elements_of(reference, example_inputs, example_kwargs)
     small = n_elements < INTERPRETED_ELEMENTS
     if not small and (device == "cpu" or not torch.cuda.is_available()):
         reason = f"{n_elements / 1e6:.0f} million elements are too many to interpret, expected at most "
@@ -196,7 +195,7 @@ def verify_files(
     args, kwargs = new_inputs(0)
     return verify_module(
         model, candidate, args, example_kwargs=kwargs, init_args=init_args, init_kwargs=init_kwargs,
-        new_inputs=new_inputs, reference_source=path.read_text(encoding="utf-8"), precision=precision, seeds=seeds,
+        new_inputs=new_inputs, reference_source=read_python(path), precision=precision, seeds=seeds,
         device=device, timeout_s=timeout_s, seed=seed, entry=entry,
     )  # fmt: skip
 

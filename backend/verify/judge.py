@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
@@ -81,7 +80,7 @@ def worker_job(
     return {"kind": "fragment", "source": source, "entry": entry, "names": names, "runs": listing, "budget_s": budget_s}
 
 
-class one_thread(contextlib.ContextDecorator):
+class one_thread:
     """Run small tensor work in one thread: at these sizes waking the others takes longer than the work.
 
     The setting is the process's: the last of several to leave restores it.
