@@ -57,7 +57,7 @@ def verify_interpreted(graph: Graph, chosen: Sequence[Chosen], ops: OpSet, preci
         steps = [_at(instance.graph, c, ops) for c in chosen]
         source = assemble_function(instance.graph, steps, ops, "program")
         everything = tuple((v, a) for v, t in instance.graph.types.items() for a in range(t.rank))
-        candidate = Candidate(source, "program", "whole program", precision=precision, pinned=everything)
+        candidate = Candidate(source, "program", "whole program", "template", precision, pinned=everything)
         gates = ("trace", "memory", "meaning")  # every kernel has been held to the policy by itself
         verdict = verify_candidate(
             instance.graph,

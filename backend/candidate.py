@@ -58,7 +58,8 @@ class Candidate:
 
     Attributes:
         variant: what distinguishes it from its siblings (``rows: one block``, ``gemm 128x128x32 tf32x3``).
-        writer: the translator that wrote it (``template``, ``local``, ...).
+        writer: the translator that wrote it (``template``, ``local``, ...); the Python of ``template``, DRT's own, is trusted
+            where kernels are timed, everybody else's is not.
         precision: the arithmetic it declares; one of ``PRECISIONS``.
         predicted_us: the roofline time on the target, microseconds; None where unknown.
         pinned: axes (value, axis) whose size the source has compiled in; it serves other sizes of the others.
@@ -67,7 +68,7 @@ class Candidate:
     source: str
     entry: str
     variant: str
-    writer: str = "template"
+    writer: str = "unknown"
     precision: str = "strict"
     predicted_us: float | None = None
     pinned: tuple[tuple[str, int], ...] = ()
