@@ -15,6 +15,7 @@ from __future__ import annotations
 import importlib.machinery
 import importlib.util
 import io
+import math
 import os
 import sys
 import time
@@ -276,7 +277,7 @@ def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
             _fatal(report, error, family)
             return
         first_ms = first_ms or (time.perf_counter() - started) * 1e3
-        if count is not None and count[0] == 0:
+        if count is not None and count[0] == 0 and any(math.prod(e["shape"]) for e in expected):
             report.fail("no_kernel", "no Triton kernel was launched")
         report.structure(outputs, guards, zones, changed, names, expected, f"values {family}")
         del guards, zones
@@ -379,7 +380,8 @@ def judge_module(request: Frame, channel: sandbox.Channel) -> None:
             _fatal(report, error, family)
             return
         first_ms = first_ms or (time.perf_counter() - started) * 1e3
-        if h["require_kernel"] and count is not None and count[0] == 0:
+        n_elements = sum(o.numel() for o in outputs if isinstance(o, torch.Tensor))
+        if h["require_kernel"] and count is not None and count[0] == 0 and n_elements:
             report.fail("no_kernel", "no Triton kernel was launched")
         try:
             if number == 0 and truth_of.is_random(args, kwargs):
