@@ -118,7 +118,7 @@ def tilings(
                 fitted = _fitted(base, product, sizes, target, _element_bytes(dtype, arithmetic))
                 effective = rate * share * _reuse(fitted.m, fitted.n) / _reuse(m, n)
                 effective /= _GATHERED if gathered and operands != "packed" else 1.0
-                for t in _with_splits(fitted, product, sizes, target, gathered):
+                for t in _with_splits(fitted, product, sizes, target, dtype, gathered):
                     found.append((t, _time_us(t, product, sizes, target, effective, dtype, traffic)))
     unique: dict[Tiling, float] = {}
     for t, time in sorted(found, key=lambda item: item[1]):
@@ -188,15 +188,16 @@ def _shared_bytes(m: int, n: int, k: int, stages: int, element_bytes: int, parts
     return (m * k + k * n * parts) * element_bytes * stages
 
 
-def _with_splits(t: Tiling, product: Product, sizes: Sizes, target: Target, gathered: bool) -> list[Tiling]:
+def _with_splits(t: Tiling, product: Product, sizes: Sizes, target: Target, dtype: str, gathered: bool) -> list[Tiling]:
     """Return ``t`` and its relatives: split where there are fewer tiles than multiprocessors, persistent where many more."""
     batch, m, n, k = (sizes.hint(e) for e in product.main.extents)
     tiles = batch * ceildiv(m, t.m) * ceildiv(n, t.n)
     out = [t]
-    # A persistent program stores one tile while it loads for the next: a packed product's, in f32, needs room beside those.
-    room = target.shared_bytes - _shared_bytes(t.m, t.n, t.k, t.num_stages, 2, len(product.parts)) - 4 * t.m * t.n
-    rows = t.operands == "packed" and room >= 0 or t.operands == "tma" and not gathered
-    if rows and tiles > 2 * target.n_multiprocessors:
+    # A persistent program stores one tile while it loads for the next: the tile needs room beside those.
+    loads = _shared_bytes(t.m, t.n, t.k, t.num_stages, _element_bytes(dtype, t.arithmetic), len(product.parts))
+    fits = loads + DTYPES[dtype] * t.m * t.n <= target.shared_bytes
+    rows = t.operands == "packed" or t.operands == "tma" and not gathered
+    if rows and fits and tiles > 2 * target.n_multiprocessors:
         resident = 2 if t.m * t.n <= 128 * 128 and t.num_warps == 4 else 1
         out.append(attrs.evolve(t, resident=resident))
     if t.operands == "loads" and tiles <= target.n_multiprocessors // 2 and k >= 8 * t.k:
