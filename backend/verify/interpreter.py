@@ -5,7 +5,9 @@ has no ``libdevice``.  :func:`install` corrects this in the running process; it 
 any candidate exists.  Triton must have been imported with ``TRITON_INTERPRET=1``.
 
 Arithmetic modelled:
-    bf16, fp8: computed in float32, rounded once to nearest even (or toward zero where asked).
+    bf16, fp8: computed in float32, rounded once to nearest even (or toward zero where asked); fp8 saturates.
+    Functions of float32: ``exp`` is a power of two of a rounded product; roots, ``floor``, ``ceil`` and ``libdevice`` read
+    subnormal numbers as zeros.
     ``tl.dot``: products of float32 under ``tf32`` take the top 19 bits of their inputs (tensor cores truncate); ``tf32x3`` is
     the three-product split with inputs rounded to nearest, ``bf16x3`` and ``bf16x6`` the products of bfloat16 triples that
     these keep; accumulation in the accumulator's type.
@@ -57,10 +59,25 @@ def narrow(values: np.ndarray, dtype: Any, toward_zero: bool = False) -> np.ndar
         return values.astype(stock._get_np_dtype(dtype.scalar), copy=False)
     name = dtype.scalar.name
     wide = np.ascontiguousarray(values, dtype=np.float32)
+    if name != "bf16":  # the device's conversions to eight bits saturate
+        largest = torch.finfo(_TORCH_TYPES[name]).max
+        wide = np.clip(wide, -largest, largest)
     if name == "bf16" and toward_zero:
         return (wide.view(np.uint32) >> np.uint32(16)).astype(np.uint16).reshape(values.shape)
     bits = torch.from_numpy(wide).to(_TORCH_TYPES[name]).view(torch.int16 if name == "bf16" else torch.uint8)
     return bits.numpy().view(stock._get_np_dtype(dtype.scalar)).reshape(values.shape)
+
+
+def flush(x: np.ndarray) -> np.ndarray:
+    """Return float32 values with subnormal numbers as zeros, as approximate functions on the device read them."""
+    if x.dtype != np.float32:
+        return x
+    return np.where(np.abs(x) < np.finfo(np.float32).tiny, np.copysign(np.float32(0), x), x)
+
+
+def _exp(x: np.ndarray) -> np.ndarray:
+    """Return the exponential as the device has it: float32 through a rounded power of two, off by some ``|x|`` units."""
+    return np.exp2(x * np.float32(1.4426950408889634)) if x.dtype == np.float32 else np.exp(x)
 
 
 def truncate_tf32(x: np.ndarray) -> np.ndarray:
@@ -124,7 +141,7 @@ def _libdevice(name: str, handles: Sequence[Any]) -> Any:
     if function is None:
         raise Unsupported(f"libdevice.{name} has no model in the interpreter", subject="interpreter")
     with np.errstate(all="ignore"):
-        out = function(*np.broadcast_arrays(*(widen(h.data, h.dtype) for h in handles)))
+        out = function(*np.broadcast_arrays(*(flush(widen(h.data, h.dtype)) for h in handles)))
     out = np.asarray(out)
     dtype = handles[0].dtype.scalar
     if out.dtype == np.bool_:
@@ -144,7 +161,7 @@ def _block(handle: Any) -> Any:
 def _install_elementwise() -> None:
     builder = stock.InterpreterBuilder
     stock_binary, stock_unary, stock_ternary = builder.binary_op, builder.unary_op, builder.ternary_op
-    stock_cast, stock_fma = builder.cast_impl, builder.create_fma
+    stock_cast, stock_fma, stock_clamp = builder.cast_impl, builder.create_fma, builder.create_clampf
 
     def binary_op(self: Any, lhs: Any, rhs: Any, op: Any) -> Any:
         with np.errstate(all="ignore"):
@@ -196,7 +213,20 @@ def _install_elementwise() -> None:
         return unary_op(self, arg, _LIBDEVICE["erf"])
 
     def create_rsqrt(self: Any, arg: Any) -> Any:
-        return unary_op(self, arg, lambda v: (1 / np.sqrt(v)).astype(v.dtype))
+        return unary_op(self, arg, lambda v: (1 / np.sqrt(flush(v))).astype(v.dtype))
+
+    def function(of_numbers: Callable[[np.ndarray], np.ndarray], of_others: Any) -> Callable[..., Any]:
+        return lambda self, arg: self.unary_op(
+            arg, lambda v: of_numbers(v) if isinstance(v, np.ndarray) else of_others(v)
+        )
+
+    def create_clampf(self: Any, arg: Any, low: Any, high: Any, propagate_nan: Any) -> Any:
+        if propagate_nan == triton_ir.PROPAGATE_NAN.ALL:
+            return stock_clamp(self, arg, low, high, propagate_nan)
+        return self.create_minnumf(self.create_maxnumf(arg, low), high)
+
+    def get_all_ones_value(self: Any, type: Any) -> Any:
+        return Handle(np.full(1, -1).astype(stock._get_np_dtype(type)), type.scalar)
 
     def create_extern_elementwise(self: Any, lib: str, path: str, symbol: str, args: Any, ret: Any, pure: Any) -> Any:
         name = symbol.removeprefix("__nv_")
@@ -208,8 +238,12 @@ def _install_elementwise() -> None:
         raise Unsupported("inline assembly has no model in the interpreter", subject="interpreter")
 
     for f in (binary_op, unary_op, ternary_op, cast_impl, create_fp_to_fp, create_fma, get_bf16, create_erf,
-              create_rsqrt, create_extern_elementwise, create_inline_asm):  # fmt: skip
+              create_rsqrt, create_clampf, create_extern_elementwise, create_inline_asm, get_all_ones_value):  # fmt: skip
         setattr(builder, f.__name__, f)
+    builder.create_exp = function(_exp, np.exp)
+    builder.create_sqrt = function(lambda v: np.sqrt(flush(v)), np.sqrt)
+    builder.create_floor = function(lambda v: np.floor(flush(v)), np.floor)
+    builder.create_ceil = function(lambda v: np.ceil(flush(v)), np.ceil)
     # The device's default for NaN in a maximum or minimum is to return the other operand.
     builder.create_minnumf = lambda self, a, b: self.binary_op(a, b, np.fmin)
     builder.create_maxnumf = lambda self, a, b: self.binary_op(a, b, np.fmax)
