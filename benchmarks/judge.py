@@ -1,6 +1,6 @@
 """How good the judge is: what it stops of what is wrong, and what it lets pass of what is right.
 
-    python benchmarks/judge.py [--only mutants,cheats,right] [--limit N] [--jobs N] [--rules] [--json FILE] [NAME ...]
+    python benchmarks/judge.py [--only mutants,cheats,right] [--limit N] [--jobs N] [--rules] [--device] [--json FILE] [NAME]
 
 Three corpora (``tests/judge``): seeded mutants of right kernels, hand-written cheats, and right kernels.  The same candidates
 go through three published rules with ``--rules``.  Results are kept in ``build/judge.jsonl``; an interrupted run goes on where
@@ -58,6 +58,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1, help="of the mutants drawn and of the inputs")
     parser.add_argument("--rules", action="store_true", help="judge by the published rules too")
+    parser.add_argument("--device", action="store_true", help="judge what passes on the CUDA device too")
     parser.add_argument("--store", type=Path, default=ROOT / "build" / "judge.jsonl")
     parser.add_argument("--any-judge", action="store_true", help="take stored results of another judge for this one's")
     parser.add_argument("--json", type=Path, help="write all results to this file")
@@ -82,7 +83,8 @@ def main() -> None:
         if n % 100 == 0 or n == len(everything):
             print(f"{n} of {len(everything)} after {time.perf_counter() - started:.0f} s", flush=True)
 
-    results = runner.run(everything, store, seed=options.seed, rules=options.rules, jobs=options.jobs, report=progress)
+    results = runner.run(everything, store, seed=options.seed, rules=options.rules, jobs=options.jobs,
+                         device=options.device, report=progress)  # fmt: skip
     seconds = time.perf_counter() - started
     sources = {runner.key_of(c, options.seed): c for c in everything}
     for record in results:

@@ -89,10 +89,15 @@ class Store:
                     f.write(json.dumps(record) + "\n")
 
 
-def judge_case(case: Case, seed: int = 1, rules: bool = False, gates: Sequence[str] = ALL) -> dict[str, Any]:
+def judge_case(
+    case: Case, seed: int = 1, rules: bool = False, gates: Sequence[str] = ALL, device: bool = False
+) -> dict[str, Any]:
     """Judge one candidate and return the result as JSON values.
 
     What the quick gates stop is not compiled, except to measure the cost of a right kernel.
+
+    Args:
+        device: what passes is judged on the CUDA device too.
     """
     graph, candidate = case.kernel.graph, case.kernel.candidate(case.source)
 
@@ -104,6 +109,10 @@ def judge_case(case: Case, seed: int = 1, rules: bool = False, gates: Sequence[s
     verdict = judged(gates if case.corpus == "right" else quick)
     if case.corpus != "right" and verdict.passed and "compile" in gates:
         verdict = judged(("policy", "compile", "meaning", "memory", "trace"))
+    if device and verdict.passed:
+        on_device = verify_candidate(graph, candidate, device="cuda", seed=seed, timeout_s=60.0, gates=("device",))
+        if not on_device.passed:
+            verdict = on_device
     record = {
         "corpus": case.corpus, "name": case.name, "kind": case.kind, "kernel": case.kernel.name, "about": case.about,
         "program_kind": case.kernel.kind, "want": case.gate, "passed": verdict.passed, "gate": verdict.gate,
@@ -117,7 +126,8 @@ def judge_case(case: Case, seed: int = 1, rules: bool = False, gates: Sequence[s
 
 def run(
     cases: Sequence[Case], store: Store, *, seed: int = 1, rules: bool = False, jobs: int = 2,
-    gates: Sequence[str] = ALL, report: Callable[[int, dict[str, Any]], None] = lambda n, r: None,
+    gates: Sequence[str] = ALL, device: bool = False,
+    report: Callable[[int, dict[str, Any]], None] = lambda n, r: None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Judge all cases, several at once, and return their results in order; those in the store are taken from it."""
     lock = threading.Lock()
@@ -128,7 +138,7 @@ def run(
         key = key_of(case, seed)
         record = store.known.get(key)
         if record is None or (rules and "rules" not in record):
-            record = {"key": key, "judge": store.judge, **judge_case(case, seed, rules, gates)}
+            record = {"key": key, "judge": store.judge, **judge_case(case, seed, rules, gates, device)}
             store.add(record)
         with lock:
             done += 1
