@@ -65,7 +65,11 @@ def _main() -> None:
 
 @pytest.fixture(scope="module")
 def answers() -> Any:
-    env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(Path(__file__).parent.parent)}
+    env = {
+        **os.environ,
+        "TRITON_INTERPRET": "1",
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), *sys.path]),
+    }
     done = subprocess.run(
         [sys.executable, __file__, *FAULTS], capture_output=True, text=True, env=env, timeout=300, check=False
     )
