@@ -239,7 +239,7 @@ class _Walk(ast.NodeVisitor):
         self._targets(node.targets)
         names = {t.id for t in node.targets if isinstance(t, ast.Name)}
         if dotted := self._dotted(node.value):  # another name for a module or what is in it
-            self.modules.update({name: dotted for name in names})
+            self.modules.update(dict.fromkeys(names, dotted))
             if len(names) == len(node.targets):
                 self._inside.add(node.value)
         self._rename(names, node.value)

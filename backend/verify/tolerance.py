@@ -327,7 +327,7 @@ class Reassociated(TorchDispatchMode):
                 before = total[start - 1]
                 part = part * before if product else part + before
             total = torch.cat([total[:start], part, total[start + tile :]])
-        return total.movedim(0, axis).to(out_type)
+        return total.movedim(0, axis).to(out_type).contiguous()  # as PyTorch's: a view of the result may follow
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
@@ -358,7 +358,7 @@ class Reassociated(TorchDispatchMode):
                 with self:
                     out = rule(*args, **kwargs)
                 if out is not NotImplemented:
-                    return out
+                    return (_laid_out(out[0], args[0]), *out[1:]) if "batch_norm" in name else out
         if name.rstrip("_") in _ELEMENTARY and not name.endswith("_"):
             first = args[0] if args and isinstance(args[0], torch.Tensor) else None
             if first is not None and first.dtype in (torch.float32, torch.float64):
@@ -394,7 +394,13 @@ class Reassociated(TorchDispatchMode):
         assert total is not None
         if bias is not None:
             total = total + bias.to(wide).reshape(1, -1, *[1] * (x.dim() - 2))
-        return total.to(x.dtype)
+        return _laid_out(total.to(x.dtype), args[0])
+
+
+def _laid_out(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    """Return a result in the layout that PyTorch gives it: channels last where ``x`` is, contiguous otherwise."""
+    last = x.dim() == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
+    return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)
 
 
 def _accumulator(x: torch.Tensor) -> torch.dtype:
