@@ -82,7 +82,7 @@ def read_graph(spec: str, ops: OpSet) -> tuple[Graph, dict[str, Any]]:
             what = "is a directory" if path.is_dir() else "no such file"
             raise UsageError(f"{what}, expected a readable file", subject=spec)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = path.read_text(encoding="utf-8-sig")
         except UnicodeDecodeError as error:
             raise UsageError(f"is not text ({error.reason}), expected a program in UTF-8", subject=spec) from None
         graph = parse_graph(text, file=spec, ops=ops)

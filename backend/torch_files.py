@@ -6,6 +6,7 @@ import keyword
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -62,10 +63,18 @@ def _body(graph: Graph, ops: OpSet, scope: Scope, device: str) -> list[str]:
         for r in node.results:
             scope.add(r)
         lines += render_node(node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.")
-    lines += [f"{scope.names[u.target]}.copy_({scope.names[u.value]})" for u in graph.updates]
+    lines += _update_lines(graph, scope.names)
     texts = [operand_text(o, scope.names, symbols) for o in graph.outputs]
     lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
     return lines
+
+
+def _update_lines(graph: Graph, names: Mapping[str, str]) -> list[str]:
+    """Return the lines that write updates; a parameter, which may want a gradient, is written to past its history."""
+    params = {i.name for i in graph.inputs if i.kind == "param"}
+    return [
+        f"{names[u.target]}{'.detach()' if u.target in params else ''}.copy_({names[u.value]})" for u in graph.updates
+    ]
 
 
 def _styled(
@@ -111,9 +120,7 @@ def _styled(
     pen = Pen(graph, ops, inputs, scope.taken, own, express)
     for node in graph.nodes:
         pen.write(node)
-    # Names of updates are known only once all values have been written.
-    updates = (f"{pen.names[u.target]}.copy_({pen.names[u.value]})" for u in graph.updates)
-    return [*lines, *pen.finish(result, updates)], layers
+    return [*lines, *pen.finish(result, partial(_update_lines, graph))], layers
 
 
 def _device_text(graph: Graph, names: Mapping[str, str]) -> str:

@@ -10,7 +10,7 @@ import builtins
 import keyword
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import torch
 
@@ -93,12 +93,14 @@ class Pen:
         left = ", ".join(self._name(r, node, text) for r in node.results)
         self.lines.append(f"{left} = {text}")
 
-    def finish(self, result: Callable[[Mapping[str, str]], str], updates: Iterable[str]) -> list[str]:
+    def finish(
+        self, result: Callable[[Mapping[str, str]], str], updates: Callable[[Mapping[str, str]], Sequence[str]]
+    ) -> list[str]:
         """Write updates and the return, and return all lines.
 
         Args:
             result: the text behind ``return``, given names of values.
-            updates: makes the lines of updates, when nothing waits any more that may read what they write.
+            updates: the lines of updates, given names of values, which are known when nothing waits any more.
         """
         outputs = list(_values(self.graph.outputs))
         waits = [v for v in outputs if v in self.waiting]
@@ -106,7 +108,7 @@ class Pen:
             self._settle([*self.waiting])
         elif len(outputs) > 1:
             self._settle([v for v in waits if self.waiting[v].depth > 1])
-        self.lines += updates
+        self.lines += updates(self.names)
         self.lines.append(f"return {result(self.names)}")
         return self.lines
 

@@ -46,7 +46,7 @@ from .functional import make_functional
 from .importer import DTYPE_NAMES, Importer, Unknown
 from .matching import Value
 from .reasons import cause, require_importable, where_module_is
-from .sizes import LARGEST, SymbolTable, range_of
+from .sizes import LARGEST, SymbolTable, range_of, require_sizes
 from .training import visible_updates
 from .transforms import fails_in_transform, has_transforms, traced
 
@@ -62,6 +62,7 @@ _KINDS = {
     InputKind.CONSTANT_TENSOR: "constant",
     InputKind.USER_INPUT: "input",
 }
+_STATE_MUTATIONS = (OutputKind.BUFFER_MUTATION, OutputKind.PARAMETER_MUTATION)
 _LIBRARY = os.path.dirname(torch.__file__)
 
 
@@ -304,6 +305,8 @@ def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs
             raise UsageError(
                 f"is not an argument of the example call, expected one of {', '.join(known)}", subject=str(key)
             )
+    values = dict(zip(names, args, strict=False)) | kwargs
+    require_sizes(dynamic, values)
     dims: dict[str, Any] = {}
 
     def convert(spec: Any) -> Any:
@@ -317,7 +320,6 @@ def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs
             return type(spec)(map(convert, spec))
         return spec
 
-    values = dict(zip(names, args, strict=False)) | kwargs
     return {k: convert(dynamic[k]) if k in dynamic else pytree.tree_map(lambda _: None, values[k]) for k in known}
 
 
@@ -375,12 +377,14 @@ def exported_graph(
         if spec.kind == InputKind.USER_INPUT:
             continue
         if spec.kind not in _KINDS or spec.target is None:
-            raise Unsupported(f"the program has an input of kind {spec.kind.name}, expected tensors")
+            held = type(program.constants.get(spec.target)).__name__
+            what = f"a {held}" if spec.kind == InputKind.CUSTOM_OBJ else f"an input of kind {spec.kind.name}"
+            raise Unsupported(f"the program uses {what}, expected tensors")
         node = placeholders[spec.arg.name]
         tensor = program.state_dict.get(spec.target)
         if tensor is None:
             tensor = program.constants[spec.target]
-        mutated = any(s.target == spec.target for s in signature.output_specs if s.kind == OutputKind.BUFFER_MUTATION)
+        mutated = any(s.target == spec.target for s in signature.output_specs if s.kind in _STATE_MUTATIONS)
         if not node.users and not mutated:
             continue
         # A complex tensor enters as a pair of reals, which is a tensor of the program's own.
@@ -518,7 +522,7 @@ def _outputs(
                 leaves.append(Extent(value))
             else:
                 leaves.append(Baked(value))
-        elif spec.kind == OutputKind.BUFFER_MUTATION:
+        elif spec.kind in _STATE_MUTATIONS:
             updates.append(Update(values[spec.target], value.name))
         elif spec.kind == OutputKind.USER_INPUT_MUTATION:
             updates.append(Update(given[spec.target], value.name))

@@ -75,8 +75,8 @@ class Importer:
 
     # -- values ---------------------------------------------------------------------------------------------------------
 
-    def type_of(self, tensor: torch.Tensor) -> TensorType:
-        """Return the IR type of a (fake) tensor, of a pair where it is complex.
+    def type_of(self, tensor: torch.Tensor, what: str = "a value") -> TensorType:
+        """Return the IR type of a (fake) tensor, of a pair where it is complex; errors say ``what`` it is.
 
         Raises:
             Unsupported: the IR does not have its dtype.
@@ -85,11 +85,9 @@ class Importer:
             return TensorType(DTYPE_NAMES[parts_dtype(tensor)], (*self.table.shape(tensor.shape), 2))
         if tensor.dtype not in DTYPE_NAMES:
             known = ", ".join(DTYPES)
-            raise Unsupported(f"a value has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
+            raise Unsupported(f"{what} has dtype {str(tensor.dtype).removeprefix('torch.')}, expected one of {known}")
         if tensor.layout is not torch.strided:
-            raise Unsupported(
-                f"a value is sparse ({str(tensor.layout).removeprefix('torch.')}), expected dense tensors"
-            )
+            raise Unsupported(f"{what} is sparse ({str(tensor.layout).removeprefix('torch.')}), expected dense tensors")
         shape = self.table.shape(tensor.shape)
         if self.builder.guards:
             shape = tuple(map(self.builder.facts.simplify, shape))
@@ -97,7 +95,7 @@ class Importer:
 
     def input(self, name: str, tensor: torch.Tensor, kind: str, target: str, number: Any = None) -> Value:
         """Add a graph input for a fake tensor."""
-        type = self.type_of(tensor)
+        type = self.type_of(tensor, target or name)
         value = Value(self.builder.input(name, type, kind, target), type, number, tensor.is_complex())
         self.fakes[value.name] = tensor
         self.fake_mode = self.fake_mode or getattr(tensor, "fake_mode", None)

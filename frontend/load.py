@@ -8,6 +8,7 @@ import importlib.util
 import inspect
 import linecache
 import os
+import re
 import sys
 import traceback
 import types
@@ -23,6 +24,8 @@ from ..ir import ParseError, UsageError
 
 #: Names that a KernelBench-style file defines; ``get_init_inputs`` may be left out where the constructor takes nothing.
 MODEL, INPUTS, INIT_INPUTS = "Model", "get_inputs", "get_init_inputs"
+#: Names of files that hold weights or programs of other kinds end with these.
+_OTHER_FORMATS = frozenset({".bin", ".ckpt", ".h5", ".onnx", ".pb", ".pt", ".pth", ".safetensors", ".tflite"})
 #: What a file of JAX may define: the parameters, which its function takes first.
 PARAMS = "get_params"
 
@@ -125,7 +128,7 @@ def _from_file(namespace: types.ModuleType, spec: str, class_name: str, seed: in
         example_kwargs=kwargs,
         spec=spec,
         source_path=path,
-        source=path.read_text(encoding="utf-8"),
+        source=_text(path),
         class_name=class_name,
         class_source=_source_of(model),
         init_args=init_args,
@@ -190,7 +193,7 @@ def _from_factory(namespace: types.ModuleType, name: str, spec: str, arguments: 
         example_kwargs=kwargs,
         spec=spec,
         source_path=Path(file) if file else path,
-        source=Path(file).read_text(encoding="utf-8") if file and os.path.exists(file) else "",
+        source=_text(Path(file)) if file and os.path.exists(file) else "",
         class_name=getattr(owner, "__name__", type(owner).__name__),
         class_source=_source_of(owner),
     )
@@ -224,15 +227,16 @@ def _call_arguments(given: Any, place: str, subject: str) -> tuple[tuple[Any, ..
 
 def _load_file(name: str) -> types.ModuleType:
     path = Path(name).expanduser()
+    if path.suffix in _OTHER_FORMATS or (path.suffix != ".py" and not path.exists()):
+        raise UsageError("expected FILE.py, FILE.pt2, FILE.ir or package.module:name", place=name)
     if not path.exists():
-        hint = "expected FILE.py or pkg.mod:factory" if path.suffix != ".py" else "no such file"
-        raise UsageError(hint, place=name)
+        raise UsageError("no such file", place=name)
     if path.is_dir():
         raise UsageError("is a directory, expected a Python file", place=name)
     path = path.resolve()
     try:
-        source = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        source = _text(path)
+    except (OSError, UnicodeDecodeError, SyntaxError) as error:
         raise UsageError(f"cannot be read: {_first_line(error)}", place=str(path)) from None
     try:
         code = compile(source, str(path), "exec")
@@ -270,6 +274,11 @@ def _import(module: str, spec: str) -> types.ModuleType:
             raise UsageError(
                 f"importing {module} raises {_describe(error)}", place=_line_of(error, None) or spec
             ) from error
+
+
+def _text(path: Path) -> str:
+    """Return the text of a Python file, in the encoding that it states."""
+    return importlib.util.decode_source(path.read_bytes())
 
 
 def _name(namespace: types.ModuleType, name: str, expected: str, path: Path | None) -> Any:
@@ -359,4 +368,9 @@ def _first_line(error: BaseException) -> str:
 
 def _describe(error: BaseException) -> str:
     text = _first_line(error)
+    asked = re.search(r"(?:tried to allocate|memory for) ([\d.]+) bytes", text)
+    if asked:
+        return (
+            f"{type(error).__name__}: {float(asked[1]) / 1e9:,.0f} GB do not fit into memory, expected the meta device"
+        )
     return text if text == type(error).__name__ else f"{type(error).__name__}: {text}"

@@ -22,6 +22,16 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
         "tensors that share memory are written to, expected each argument and buffer to have memory of its own",
     ),
     (r"\.numpy\(\) is not supported", "a tensor becomes an array of numpy, expected PyTorch's functions alone"),
+    (r"There was no fake impl registered for <CustomOpDef\((\w+)::(\w+)\)>",
+     "calls {0}.{1}, which has no fake implementation, expected one (register_fake)"),
+    (r"'_OpNamespace' '(\w+)' object has no attribute '(\w+)'", "calls {0}.{1}, which no library has defined so far"),
+    (r"^(aten\.\S+)$", "a size or a number depends on tensor contents ({0}), expected what depends on input shapes alone"),
+    (r"argument 'size' failed to unpack the object at pos \d+ with error .*FakeTensor",
+     "a size depends on tensor contents (as in packed sequences), expected sizes that depend on input shapes"),
+    (r"Cannot access data pointer of Tensor", "a tensor's memory is read (data_ptr, copy.deepcopy), expected tensor functions"),
+    (r"does not require grad and does not have a grad_fn",
+     "gradients are computed inside the program, which is traced without them, expected torch.func.grad"),
+    (r"__torch__\.torch\.classes\.quantized\.\w+", "a layer is quantised, expected layers with plain weights"),
     (r"Expected all tensors to be on the same device.*?(cpu|cuda\S*|meta) and (cpu|cuda\S*|meta)",
      "tensors are on {0} and on {1}, expected one device"),
 )  # fmt: skip
@@ -66,6 +76,11 @@ def require_importable(
     named: Iterator[tuple[str, Any]] = zip(paths, leaves, strict=False)
     state: list[tuple[str, Any]] = []
     if isinstance(module, torch.nn.Module):
+        if "forward" not in vars(module) and type(module).forward is torch.nn.Module.forward:
+            raise UsageError("has no method forward, expected one", subject=title)
+        for name, part in module.named_modules():
+            if isinstance(part, torch.jit.ScriptModule):
+                raise UsageError(f"{name} is TorchScript, expected the module that it was made from", subject=title)
         state = [*module.named_parameters(), *module.named_buffers()]
     for name, value in named:
         if not isinstance(value, torch.Tensor):

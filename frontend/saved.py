@@ -99,6 +99,10 @@ def _kind_of(file: Path) -> str:
         return "is no zip archive"
     with zipfile.ZipFile(file) as archive:
         names = archive.namelist()
+    if any("/aotinductor/" in n for n in names):
+        return "is a package of compiled kernels (AOTInductor)"
+    if not any(n.endswith((".json", ".pkl")) for n in names):
+        return "is a zip archive without a program"
     if any(n.endswith("/data.pkl") for n in names):
         return "is a file of torch.jit.save" if any("/code/" in n for n in names) else "is a file of torch.save"
     return ""

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sympy
+import torch
 
 from ..ir import SizeLike, Symbol, UsageError, symbol
 from ..ir.guards import Guard, Relation, any_of, relation
@@ -155,3 +156,30 @@ def range_of(bounds: Any) -> tuple[int, int]:
         return clip(bounds.lower), clip(bounds.upper)
     except (TypeError, ValueError):  # an infinity of PyTorch's own (``int_oo``) compares but does not convert
         return (0 if bounds.lower < 0 else int(bounds.lower)), LARGEST
+
+
+def require_sizes(dynamic: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+    """Check the symbolic sizes of tensors (``{"x": {0: "B"}}``) against an example call.
+
+    Args:
+        dynamic: argument -> axis -> name or ``(name, lowest, highest)``; other forms are passed over.
+        values: argument -> its example.
+
+    Raises:
+        UsageError: no such axis, an example outside the range, or one name for sizes that differ.
+    """
+    seen: dict[str, tuple[int, str]] = {}
+    for argument, axes in dynamic.items():
+        value = values[argument]
+        if not isinstance(value, torch.Tensor) or not isinstance(axes, Mapping):
+            continue
+        for axis, named in axes.items():
+            if not -value.dim() <= axis < value.dim():
+                raise UsageError(f"has {value.dim()} axes, expected one of them rather than {axis}", subject=argument)
+            name, *ends = named if isinstance(named, tuple) else (named,)
+            size, place = value.shape[axis], f"axis {axis} of {argument}"
+            if len(ends) == 2 and not ends[0] <= size <= ends[1]:
+                raise UsageError(f"{place} is {size} in the example call, expected {ends[0]}..{ends[1]}", subject=name)
+            before = seen.setdefault(name, (size, place)) if isinstance(name, str) else (size, place)
+            if before[0] != size:
+                raise UsageError(f"{place} is {size}, but {before[1]} is {before[0]}, expected one size", subject=name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keyword
 import os
 import re
 import types
@@ -154,6 +155,10 @@ def parse_dynamic(texts: Sequence[str]) -> dict[str, Any] | None:
             raise UsageError("expected ARGUMENT:AXIS=NAME or ARGUMENT:AXIS=NAME:LOWEST..HIGHEST", subject=text)
         argument, axis, symbol, lo, hi = match.groups()
         low, high = (int(lo), int(hi)) if lo else DEFAULT_RANGE
+        if keyword.iskeyword(symbol):
+            raise UsageError(f"{symbol} is a word of Python, expected a name", subject=text)
+        if int(axis) in found.get(argument, {}):
+            raise UsageError(f"axis {axis} of {argument} has a name already, expected one", subject=text)
         if low > high:
             raise UsageError(f"{low}..{high} holds no size, expected {high}..{low}", subject=text)
         found.setdefault(argument, {})[int(axis)] = (symbol, low, high)
@@ -173,7 +178,7 @@ def _read(file: str) -> str:
         what = "is a directory, expected a program's text" if path.is_dir() else "no such file"
         raise UsageError(what, place=file)
     try:
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"is not text ({error.reason}), expected a program in UTF-8", place=file) from None
     except OSError as error:

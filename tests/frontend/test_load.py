@@ -135,7 +135,7 @@ def test_bad_files(tmp_path: Path, text: str, kind: type[DrtError], pattern: str
     ("spec", "pattern"),
     [
         ("no/such/file.py", r"^no/such/file.py: no such file$"),
-        ("model", r"^model: expected FILE.py or pkg.mod:factory$"),
+        ("model", r"^model: expected FILE.py, FILE.pt2, FILE.ir or package.module:name$"),
         (".", r"^\.: is a directory, expected a Python file$"),
         ("no_such_package.mod:make", r"^no_such_package.mod:make: no module named no_such_package$"),
         ("a-b:make", r"^a-b:make: expected FILE.py or pkg.mod:factory$"),

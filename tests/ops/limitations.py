@@ -50,6 +50,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
         "PyTorch's kernel for CPUs scales what it has masked: -inf * 0 is NaN", rare=True,
     ),
     Limitation("prod", "accepts", "[prod_c1]", "PyTorch multiplies along one axis or all; the rest is chance", rare=True),
+    Limitation("smooth_l1_loss", "import", "imported as l1_loss", "with beta = 0 it is l1_loss", rare=True),
     Limitation("smooth_l1_loss", "dtypes", "[smooth_l1_loss_dtype]", "with beta = 0 it is l1_loss, of integers too", rare=True),
     *(
         Limitation(op, "dtypes", f"[{op}_dtype]", "convolutions of integers are rare; such a call stays PyTorch's own")
