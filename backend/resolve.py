@@ -50,7 +50,8 @@ TORCH_FUNCTIONS = _words(
     copysign cos cosh cosine_similarity count_nonzero cross cummax cummin cumprod cumsum deg2rad diag diag_embed
     diagonal diagonal_scatter diff div dot dropout einsum embedding empty_like eq erf erfc erfinv exp exp2 expand_copy
     embedding_renorm_ expm1 eye fake_quantize_per_channel_affine fake_quantize_per_tensor_affine fix flatten flip
-    fliplr flipud floor floor_divide fmax fmin fmod frac frexp full full_like gather gcd ge group_norm gru gru_cell gt hardshrink heaviside
+    fliplr flipud floor floor_divide fmax fmin fmod frac frexp full full_like gather gcd ge group_norm gru gru_cell gt
+    hardshrink heaviside
     histc hstack hypot index_add index_copy index_fill index_put index_reduce index_select inner instance_norm isclose
     isfinite isin isinf isnan kron kthvalue layer_norm lcm ldexp le lerp lgamma linspace log log10 log1p log2
     log_softmax logaddexp logaddexp2 logcumsumexp logdet logical_and logical_not logical_or logical_xor logit logspace
