@@ -201,21 +201,25 @@ def _culprit(case: Case, wide: Graph) -> str:
     return "; each operator agrees on its own"
 
 
-def _jax(case: Case) -> str:
-    import torch
-
+def _jax_function(case: Case) -> tuple[Graph, Callable[..., Any]]:
+    """Return a program in float64 and as a JAX function; raises _PassedOverError where it has no such form."""
     from .backend.to_jax import to_jax_callable
 
     try:
         wide = in_float64(case.graph)
-        run = to_jax_callable(wide)
+        return wide, to_jax_callable(wide)
     except VerifyError:
         raise _PassedOverError("an operator of float32 alone") from None
     except UsageError as error:
         raise _PassedOverError(error.message) from None
-    found = run(*(v.numpy() for v in _wide(case).values()))
-    import numpy as np
 
+
+def _jax(case: Case) -> str:
+    import numpy as np
+    import torch
+
+    wide, run = _jax_function(case)
+    found = run(*(v.numpy() for v in _wide(case).values()))
     return _compare(wide, [torch.from_numpy(np.array(v)) for v in _several(found)], case.exact or ())
 
 
@@ -232,17 +236,10 @@ def _export(case: Case) -> str:
 
 
 def _jaxpr(case: Case) -> str:
-    from .backend.to_jax import to_jax_callable
     from .backend.to_torch import to_callable
     from .frontend import import_jax
 
-    try:
-        wide = in_float64(case.graph)
-        run = to_jax_callable(wide)
-    except VerifyError:
-        raise _PassedOverError("an operator of float32 alone") from None
-    except UsageError as error:
-        raise _PassedOverError(error.message) from None
+    wide, run = _jax_function(case)
     values = list(_wide(case).values())
     try:
         again = import_jax(run, [v.numpy() for v in values], x64=True)

@@ -1,10 +1,15 @@
-"""Which operators draw random numbers: these are never merged, computed twice, computed once for all, or exchanged."""
+"""What operators are through what they consist of; above all which ones draw random numbers.
+
+Random operators are never merged, computed twice, computed once for all, or exchanged.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from . import expr as ex
 from .graph import OPAQUE, Graph, Node
-from .opdef import Expand, OpSet, Random
+from .opdef import Expand, OpDef, OpSet, Random
 
 #: Sets of operators that were asked about lately, with their answers; the sets are kept so that identities stay theirs.
 _KNOWN: list[tuple[OpSet, frozenset[str]]] = []
@@ -15,22 +20,30 @@ def random_operators(ops: OpSet) -> frozenset[str]:
     for known, found in _KNOWN:
         if known is ops:
             return found
-    found_now: dict[str, bool] = {}
-
-    def draws(name: str) -> bool:
-        if name not in found_now:
-            found_now[name] = False
-            body = ops[name].body
-            found_now[name] = isinstance(body, Random) or (
-                isinstance(body, Expand)
-                and any(draws(fn) for _, e in body.statements for fn in _called(e) if fn in ops)
-            )
-        return found_now[name]
-
-    found = frozenset(name for name in ops if draws(name))
+    found = operators_through(ops, lambda op: isinstance(op.body, Random))
     _KNOWN.insert(0, (ops, found))
     del _KNOWN[8:]
     return found
+
+
+def operators_through(ops: OpSet, predicate: Callable[[OpDef], bool]) -> frozenset[str]:
+    """Return the names of the operators for which ``predicate`` holds, or for something that they consist of."""
+    known: dict[str, bool] = {}
+
+    def holds(name: str) -> bool:
+        if name not in known:
+            known[name] = False
+            known[name] = predicate(ops[name]) or any(map(holds, parts(ops[name], ops)))
+        return known[name]
+
+    return frozenset(name for name in ops if holds(name))
+
+
+def parts(op: OpDef, ops: OpSet) -> list[str]:
+    """Return the names of the operators that an operator consists of directly, in order."""
+    if not isinstance(op.body, Expand):
+        return []
+    return [fn for _, e in op.body.statements for fn in sorted(_called(e)) if fn in ops]
 
 
 def _called(e: ex.Expr) -> set[str]:

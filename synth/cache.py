@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ..ir import OpDef, OpSet, print_op
-from ..ir.opdef import Expand
+from ..ir.effects import parts
 from .calls import Signature, Structure, Symbolic
 from .flat import Function, Site, function
 from .relation import Relations
-from .spec import called_names
 
 
 def cache_folder() -> Path:
@@ -172,11 +171,9 @@ def _closure_digest(op: OpDef, ops: OpSet) -> str:
     """Return a hash of a definition and of all that it consists of."""
     names, todo = {op.name}, [op]
     while todo:
-        body = todo.pop().body
-        if isinstance(body, Expand):
-            called = {fn for _, e in body.statements for fn in called_names(e) if fn in ops} - names
-            names |= called
-            todo += [ops[n] for n in called]
+        inner = {n for n in parts(todo.pop(), ops) if n not in names}
+        names |= inner
+        todo += [ops[n] for n in inner]
     return hashlib.sha256("\n".join(print_op(ops[n]) for n in sorted(names)).encode()).hexdigest()[:16]
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
+from functools import cache, cached_property
+from typing import Any, TypeAlias
 
 import attrs
 
@@ -27,6 +27,9 @@ from .symbolic import Condition, Formula, Solution, formula, size_formula
 #: Most elements of a list attribute whose values must be known before shapes are (an order of axes).
 LIST_CHOICES = 130
 FAR = 2**31 - 1
+
+#: ``(dtype, rank)``.
+Type: TypeAlias = tuple[str, int]
 
 #: Ranks of an operand: a number, None where it is absent, a tuple where it is a list of tensors.
 Ranks = int | None | tuple[int, ...]
@@ -68,9 +71,36 @@ class Signature:
 
     op: str
     operands: tuple[Any, ...]
-    results: tuple[tuple[str, int], ...]
+    results: tuple[Type, ...]
     dtypes: tuple[tuple[str, str], ...]
     structures: tuple[Structure, ...] = attrs.field(eq=False, repr=False)
+
+    @cached_property
+    def slots(self) -> tuple[tuple[int, Type], ...]:
+        """Every tensor slot, list operands flattened: the position of its operand, and its type."""
+        return tuple(
+            (position, t)
+            for position, o in enumerate(self.operands)
+            if o is not None
+            for t in ((o,) if isinstance(o[0], str) else o)
+        )
+
+    @cached_property
+    def types(self) -> tuple[Type, ...]:
+        """The type of every tensor slot."""
+        return tuple(t for _, t in self.slots)
+
+    def open_slots(self, pinned: Set[tuple[str, int, str]]) -> tuple[int, ...]:
+        """Return the slots that the results of operators may fill.
+
+        Args:
+            pinned: ``(operator, position, dtype)``: operands that only graph inputs may fill, for one dtype or (``""``) all.
+        """
+        return tuple(
+            k
+            for k, (position, (dtype, _)) in enumerate(self.slots)
+            if not pinned & {(self.op, position, ""), (self.op, position, dtype)}
+        )
 
 
 @attrs.frozen(eq=False)
@@ -147,7 +177,7 @@ def dimension_symbol(i: int) -> Size:
 
 def common_rank(s: Signature) -> int:
     """Return a number that is larger the more axes the operands have in common."""
-    ranks = [r for o in s.operands if o is not None for r in ((o[1],) if isinstance(o[0], str) else [x[1] for x in o])]
+    ranks = [r for _, r in s.types]
     return min(ranks, default=0) * 10 + sum(ranks)
 
 
@@ -227,6 +257,12 @@ def is_symbol(e: Any) -> bool:
         return False
     monomial, coefficient = e.terms[0]
     return coefficient == 1 and len(monomial) == 1 and hasattr(monomial[0], "lo")
+
+
+def known_size(e: SizeLike) -> int:
+    """Return a size of a static program, which is a plain integer."""
+    assert isinstance(e, int)
+    return e
 
 
 def symbols_in(e: Any) -> set[Any]:
@@ -327,7 +363,7 @@ def default_of(a: Attribute) -> Any:
 def number_menu(a: Attribute) -> list[Any]:
     """Return some values of a number on which shapes depend."""
     fixed = [a.default.value] if isinstance(a.default, ex.Num) and a.default.value is not None else []
-    lo = a.lo.value if isinstance(a.lo, ex.Num) else -FAR
-    hi = a.hi.value if isinstance(a.hi, ex.Num) else FAR
-    more = [v for v in (1, 2, 8) if lo <= v <= hi]  # type: ignore[operator]
+    lo = a.lo.value if isinstance(a.lo, ex.Num) and isinstance(a.lo.value, (int, float)) else -FAR
+    hi = a.hi.value if isinstance(a.hi, ex.Num) and isinstance(a.hi.value, (int, float)) else FAR
+    more = [v for v in (1, 2, 8) if lo <= v <= hi]
     return list(dict.fromkeys([*fixed, *more]))

@@ -11,10 +11,10 @@ from functools import cache
 
 import attrs
 
-from .calls import Signature
+from .calls import Signature, Type
 from .emit import write
 from .sampler import Sampler
-from .skeleton import Choice, Type, Wired
+from .skeleton import Choice, Wired
 from .spec import Program
 from .stats import Edge, possible_edges
 
@@ -51,12 +51,11 @@ def cover(
     numbers = {name: k for k, name in enumerate(sampler.signatures)}
 
     @cache
-    def consumers(name: str, slot: int) -> dict[Type, list[tuple[Signature, tuple[Type, ...]]]]:
-        found: dict[Type, list[tuple[Signature, tuple[Type, ...]]]] = {}
+    def consumers(name: str, slot: int) -> dict[Type, list[Signature]]:
+        found: dict[Type, list[Signature]] = {}
         for s in sampler.signatures[name]:
-            slots = _slots(s)
-            if slot < len(slots) and (name, slots[slot]) not in _pinned(sampler, s, name, slot):
-                found.setdefault(slots[slot], []).append((s, slots))
+            if slot in s.open_slots(sampler.pinned):
+                found.setdefault(s.types[slot], []).append(s)
         return found
 
     @cache
@@ -76,10 +75,10 @@ def cover(
         for attempt in range(tries if types else 0):
             kind = types[rng.randrange(len(types))]
             first, result = rng.choice(makes[kind])
-            second, slots = rng.choice(takes[kind])
+            second = rng.choice(takes[kind])
             nodes = [
-                Wired(Choice(numbers[producer], first, result, _slots(first), (), kind)),
-                Wired(Choice(numbers[consumer], second, 0, slots, (slot,), second.results[0])),
+                Wired(Choice(numbers[producer], first, result, first.types, (), kind)),
+                Wired(Choice(numbers[consumer], second, 0, second.types, (slot,), second.results[0])),
             ]
             nodes[1].operands[slot] = (0, result)
             draft, found = sampler.sized(nodes, [(1, 0)], rng, whole=attempt % 4 == 3)
@@ -88,19 +87,3 @@ def cover(
                 break
             reason = found or reason or "no sizes fit"
         yield Covered(edge, program, "" if program is not None else reason)
-
-
-def _slots(signature: Signature) -> tuple[Type, ...]:
-    """Return the types of the tensor slots, list operands flattened."""
-    return tuple(t for o in signature.operands if o is not None for t in ((o,) if isinstance(o[0], str) else o))  # type: ignore[misc]
-
-
-def _pinned(sampler: Sampler, signature: Signature, name: str, slot: int) -> set[tuple[str, Type]]:
-    """Return the operator with the type of ``slot`` where graph inputs alone may fill it."""
-    at = 0
-    for position, o in enumerate(signature.operands):
-        for t in () if o is None else (o,) if isinstance(o[0], str) else o:
-            if at == slot and sampler.pinned & {(name, position, ""), (name, position, t[0])}:
-                return {(name, t)}
-            at += 1
-    return set()

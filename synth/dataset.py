@@ -14,6 +14,7 @@ from typing import Any
 
 from ..ir import DrtError, UsageError
 from ..ir.cost import graph_cost
+from .calls import known_size
 from .sampler import Judge, Program, Sampler, Spec
 
 #: The columns of a data set, in order; ``source`` is filled by the caller, who knows a back end.
@@ -69,7 +70,7 @@ def row(program: Program, sampler: Sampler, source: Source | None = None) -> dic
     """Return one program as a row of :data:`COLUMNS`; FLOPs and bytes are -1 where the definitions do not tell them."""
     try:
         cost = graph_cost(program.graph, sampler.relations.ops)
-        flops, size = float(cost.flops), int(cost.bytes)  # type: ignore[arg-type]
+        flops, size = float(known_size(cost.flops)), known_size(cost.bytes)
     except DrtError:
         flops, size = -1.0, -1
     return {

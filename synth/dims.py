@@ -75,7 +75,8 @@ class Sizes:
         """Return the classes that a definition reads."""
         kind = made[0]
         if kind == "f":
-            return made[2]  # type: ignore[no-any-return]
+            args: tuple[int, ...] = made[2]
+            return args
         if kind == "n":
             return [a for bound in (*made[1], *made[2]) for a in bound[1]]
         if kind == "p":
@@ -521,7 +522,8 @@ class Plan:
         return max((math.prod([value[d] for d in t]) for t in self.tensors), default=1) >= self.profile.min_numel
 
     def _number(self, lows: Any, highs: Any, rng: random.Random, value: list[int]) -> int | None:
-        lo = hi = None
+        lo: int | None = None
+        hi: int | None = None
         for f, args in lows:
             v = f(*[value[a] for a in args])
             lo = v if lo is None or v > lo else lo
@@ -529,12 +531,12 @@ class Plan:
             v = f(*[value[a] for a in args])
             hi = v if hi is None or v < hi else hi
         uniform = rng.random
-        if lo is None and hi is None:
-            return _SMALL[int(uniform() * len(_SMALL))]
-        if hi is None:  # strides and dilations: mostly the least
-            return lo + _EXCESS[int(uniform() * len(_EXCESS))]  # type: ignore[operator]
         if lo is None:
+            if hi is None:
+                return _SMALL[int(uniform() * len(_SMALL))]
             lo = max(0, hi - 8)
+        elif hi is None:  # strides and dilations: mostly the least
+            return lo + _EXCESS[int(uniform() * len(_EXCESS))]
         if hi < lo:
             return None
         if hi - lo > 8 and uniform() < 0.5:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..ir import Literal, OpDef
+from ..ir import expr as ex
 from ..ir.opdef import Attribute, Scalar
 from ..ir.text import attr_text
 from ..ir.typesys import DTYPE_CLASSES, is_float
@@ -46,11 +47,11 @@ class Function:
     def __init__(self, text: str, arity: int, formula: Formula | None, inverses: Sequence[str | None] | None) -> None:
         self.text, self.arity = text, arity
         self._formula = formula
-        self._inverses: list[Any] | None = None if inverses is None else list(inverses)
+        self._inverses: list[Function | str | None] | None = None if inverses is None else list(inverses)
         body = re.sub(r"\ba(\d+)\b", r"v[i[\1]]", text)
         if not _TEXT.fullmatch(text):
             raise ValueError(f"no formula: {text}")
-        self.run: Callable[[Sequence[int], Sequence[int]], Any] = eval(
+        self.run: Callable[[Sequence[int], Sequence[int]], int] = eval(
             f"lambda v, i: {body}", {"min": min, "max": max, "__builtins__": {}}
         )
 
@@ -69,7 +70,7 @@ class Function:
         found = self._inverses[k]
         if isinstance(found, str):
             found = self._inverses[k] = function(found, self.arity)
-        return found  # type: ignore[no-any-return]
+        return found
 
 
 _FUNCTIONS: dict[tuple[str, int], Function] = {}
@@ -339,35 +340,28 @@ class Site:
         self.packs: list[bool] = []
         self.guards: list[str] = []
         self.spans: list[tuple[int, int] | None] = []
-        self.starts: list[int] = []
-        self.ranks: list[int] = []
-        self.types: list[tuple[str, int]] = []
         self.result_heads = [f"{d}[" for d, _ in signature.results]
         ranged, partial = {r.operand for r in op.ranges}, partial_operands(op)
         self._partial = partial
         self.scalar = scalar = isinstance(op.body, Scalar)
-        at = 0
-        for p, o in zip(op.operands, signature.operands, strict=True):
-            first = len(self.literals)
-            if o is None:
-                self.spans.append(None)
-                continue
+        self.types = signature.types
+        self.ranks = [rank for _, rank in self.types]
+        self.starts = [sum(self.ranks[:k]) for k in range(len(self.ranks))]
+        for position, (dtype, rank) in signature.slots:
+            p = op.operands[position]
             partner = any(
-                q is not p and q.dtype == p.dtype and x is not None and isinstance(x[0], str) and x[1] > 0
-                for q, x in zip(op.operands, signature.operands, strict=True)
+                n != position and r > 0 and op.operands[n].dtype == p.dtype and not op.operands[n].variadic
+                for n, (_, r) in signature.slots
             )
-            for dtype, rank in (o,) if isinstance(o[0], str) else o:
-                may = scalar and rank == 0 and partner and not p.variadic and dtype != "bool"
-                self.literals.append((FLOAT_LITERALS if is_float(dtype) else INTEGER_LITERALS) if may else None)
-                self.packs.append(any(type(d).__name__ == "Pack" for d in p.shape))
-                self.guards.append(
-                    "range" if p.name in ranged else partial.get(p.name, "") if dtype in DTYPE_CLASSES["int"] else ""
-                )
-                self.starts.append(at)
-                self.ranks.append(rank)
-                self.types.append((dtype, rank))
-                at += rank
-            self.spans.append((first, len(self.literals)) if p.variadic else (first, -1))
+            may = scalar and rank == 0 and partner and not p.variadic and dtype != "bool"
+            self.literals.append((FLOAT_LITERALS if is_float(dtype) else INTEGER_LITERALS) if may else None)
+            self.packs.append(any(isinstance(d, ex.Pack) for d in p.shape))
+            self.guards.append(
+                "range" if p.name in ranged else partial.get(p.name, "") if dtype in DTYPE_CLASSES["int"] else ""
+            )
+        for position, p in enumerate(op.operands):
+            own = [k for k, (n, _) in enumerate(signature.slots) if n == position]
+            self.spans.append((own[0], own[-1] + 1 if p.variadic else -1) if own else None)
         self.plain = all(span is not None and span[1] < 0 for span in self.spans)
         self.commutes = commutes(op)
         self.integral = not any(d in DTYPE_CLASSES["float"] for _, d in signature.dtypes)
@@ -451,12 +445,13 @@ class Site:
         found = self._work[f]
         if found is None or found[0] is None:
             return None if found is None else found[1]
-        return found[0].run(value, [cells[k] for k in found[1]])  # type: ignore[no-any-return]
+        work: int = found[0].run(value, [cells[k] for k in found[1]])
+        return work
 
 
 def read(code: Any, value: Sequence[int], cells: Sequence[int]) -> int:
     """Return the value of a code."""
     if type(code) is int:
         return value[cells[code]] if code >= 0 else -1 - code
-    run, args = code[0].run, code[1]
-    return run(value, [cells[k] for k in args])  # type: ignore[no-any-return]
+    found: int = code[0].run(value, [cells[k] for k in code[1]])
+    return found

@@ -449,7 +449,7 @@ class Relations:
         apply = solution.apply
         shapes = [tuple(map(apply, t.shape)) for t in inferred.types]
         slots = [apply(d) for d in dims]
-        shown = {d.terms[0][0][0].name for shape in [slots, *shapes] for d in shape if is_symbol(d)}  # type: ignore[union-attr]
+        shown = {x.name for shape in [slots, *shapes] for d in shape if is_symbol(d) for x in symbols_in(d)}
         values = {k: tuple(map(apply, v)) if isinstance(v, tuple) else apply(v) for k, v in attributes.items()}
         everything = [*slots, *itertools.chain(*shapes)]
         for v in values.values():

@@ -7,7 +7,7 @@ specialisations (sizes of 1, multiples of a block) are varied on purpose.  Faili
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import attrs
@@ -25,7 +25,7 @@ from ..ir import (
     Unsupported,
     builtin_ops,
 )
-from .calls import Signature, Structure, Symbolic, Template
+from .calls import Signature, Structure, Symbolic, Template, known_size
 from .dims import ConflictError, Plan, Sizes
 from .profiles import Profile
 from .relation import Relations
@@ -84,7 +84,7 @@ class Instances:
             if isinstance(o, Literal):
                 return 0
             flat.extend(self.shapes[o])
-            real.extend(types[o].shape)  # type: ignore[arg-type]
+            real.extend(map(known_size, types[o].shape))
             if declared not in DTYPES:
                 env[declared] = types[o].dtype
             return types[o].rank
@@ -188,7 +188,7 @@ def _known(template: Template, real: list[int], node: Node) -> list[int] | None:
             return None
     for name, v in template.attributes:
         whole = node.attributes[name]
-        pairs = (
+        pairs: Iterable[tuple[Any, Any]] = (
             [(v, whole)]
             if type(v) is int
             else zip(v, whole)
@@ -197,7 +197,7 @@ def _known(template: Template, real: list[int], node: Node) -> list[int] | None:
         )
         for d, given in pairs:
             if type(d) is int:
-                local[d] = int(given)  # type: ignore[arg-type]
+                local[d] = int(given)
     if any(n is None for n in local):
         return None
     numbers = [int(n) for n in local if n is not None]
@@ -271,7 +271,7 @@ def minimise(graph: Graph, fails: Callable[[Graph], bool], *, ops: OpSet | None 
 
 
 def _elements(graph: Graph) -> int:
-    return sum(int(t.numel) for t in graph.types.values())  # type: ignore[arg-type,misc]
+    return sum(known_size(t.numel) for t in graph.types.values())
 
 
 def _cuts(graph: Graph) -> Iterator[Graph]:

@@ -19,10 +19,7 @@ from typing import Any, NamedTuple, TypeAlias
 import attrs
 
 from ..ir import Unsatisfiable
-from .calls import Signature
-
-#: ``(dtype, rank)``.
-Type: TypeAlias = tuple[str, int]
+from .calls import Signature, Type
 
 #: How likely a tensor has each rank, before the constraints speak.
 RANK_WEIGHTS = (0.4, 1.0, 1.5, 1.5, 1.2, 0.6)
@@ -109,11 +106,12 @@ class Skeletons:
         wish = [1.0 if weights is None else weights.get(n, 0.0) for n in self.names]
         last = [0.0 if n in inner else p for n, p in zip(self.names, wish)]
         self._tune([last, *[wish] * (level - 1)], tolerance)
-        self._tables: list[dict[int, Any]] = [{} for _ in range(level)]
+        self._tables: list[dict[int, tuple[list[float], list[Any]]]] = [{} for _ in range(level)]
         self._singles: dict[int, Any] = {}
         self._last: tuple[tuple[int, ...], list[Any]] | None = None
         self._own: dict[tuple[int, int], tuple[list[float], list[Choice]]] = {}
-        self._picks: list[dict[int, Any]] = [{} for _ in range(level)]
+        self._picks: list[dict[int, tuple[list[float], list[Choice]]]] = [{} for _ in range(level)]
+        self._key_weight: list[Any] = [None] * level
 
     # -- the space ------------------------------------------------------------------------------------------------
 
@@ -122,21 +120,14 @@ class Skeletons:
     ) -> None:
         found: list[tuple[float, tuple[Type, tuple[Type, ...]], Choice]] = []
         for s in signatures:
-            slots: list[Type] = []
-            free: list[int] = []
-            for position, o in enumerate(s.operands):
-                for t in () if o is None else (o,) if isinstance(o[0], str) else o:
-                    if not pinned & {(s.op, position, ""), (s.op, position, t[0])}:
-                        free.append(len(slots))
-                    slots.append(t)
+            slots, free = s.types, s.open_slots(pinned)
             ranks = [t[1] for t in (*slots, *s.results)]
             weight = math.prod(RANK_WEIGHTS[min(r, len(RANK_WEIGHTS) - 1)] for r in ranks) ** (1 / max(len(ranks), 1))
-            flat = tuple(slots)
             for result, out in enumerate(s.results):
                 for k in range(min(len(free), self.holes) + 1):
                     for opened in itertools.combinations(free, k):
                         key = (out, tuple(sorted(slots[i] for i in opened)))
-                        choice = Choice(number, s, result, flat, opened, out)
+                        choice = Choice(number, s, result, slots, opened, out)
                         found.append((weight * opening**k, key, choice))
         total = sum(w for w, _, _ in found)
         for w, key, choice in found:
@@ -320,7 +311,9 @@ class Skeletons:
         found = self._tables[t].get(state)
         if found is None:
             a, b = int(self._first[state]), int(self._first[state + 1])
-            per_key = self._key_weight(t)
+            if self._key_weight[t] is None:
+                self._key_weight[t] = self._key_weights(self._weights[t])
+            per_key = self._key_weight[t]
             after = self._after[t + 1]
             keys, targets = self._key[a:b], self._target[a:b]
             mass = self._coefficient[a:b] * per_key[keys] * after[targets]
@@ -333,13 +326,7 @@ class Skeletons:
                 )
             ]
             found = self._tables[t][state] = (sums, arcs)
-        return found  # type: ignore[no-any-return]
-
-    def _key_weight(self, t: int) -> Any:
-        cached = self._picks[t].get(-1)
-        if cached is None:
-            cached = self._picks[t][-1] = self._key_weights(self._weights[t])
-        return cached
+        return found
 
     def _picked(self, t: int, key: int) -> tuple[list[float], list[Choice]]:
         found = self._picks[t].get(key)
@@ -348,7 +335,7 @@ class Skeletons:
             choices = self._choices[self._keys[key]]
             sums = list(itertools.accumulate([m * w[c.number] for m, c in choices]))
             found = self._picks[t][key] = (sums, [c for _, c in choices])
-        return found  # type: ignore[no-any-return]
+        return found
 
     def draw(self, rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
         """Return the types of the outputs (as numbers of ``types``) and the steps from the sink backwards."""

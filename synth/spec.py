@@ -9,9 +9,8 @@ from hashlib import blake2b
 import attrs
 
 from ..ir import Graph, OpDef, OpSet, UsageError
-from ..ir import expr as ex
-from ..ir.effects import random_operators
-from ..ir.opdef import Expand, Opaque
+from ..ir.effects import operators_through, random_operators
+from ..ir.opdef import Opaque
 from .emit import Written, build_graph, edges_of, ranges_of
 from .profiles import PROFILES, Profile
 
@@ -121,7 +120,8 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
     for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
         if n not in ops and n not in families:
             raise UsageError(f"unknown operator or family '{n}', expected a name that `drt ops list` shows")
-    random, meaningless = random_operators(ops), opaque_operators(ops)
+    random = random_operators(ops)
+    meaningless = operators_through(ops, lambda op: isinstance(op.body, Opaque))
     chosen = {
         n: op
         for n, op in ops.items()
@@ -139,29 +139,6 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
     if not chosen:
         raise UsageError("no operator is left, expected at least one")
     return chosen
-
-
-def opaque_operators(ops: OpSet) -> frozenset[str]:
-    """Return the names of the operators that have no meaning in the language, by themselves or through what they consist of."""
-    known: dict[str, bool] = {}
-
-    def opaque(name: str) -> bool:
-        if name not in known:
-            known[name] = False
-            body = ops[name].body
-            known[name] = isinstance(body, Opaque) or (
-                isinstance(body, Expand)
-                and any(opaque(fn) for _, e in body.statements for fn in called_names(e) if fn in ops)
-            )
-        return known[name]
-
-    return frozenset(name for name in ops if opaque(name))
-
-
-def called_names(e: ex.Expr) -> set[str]:
-    """Return the names of the functions that an expression calls."""
-    own = {e.fn} if isinstance(e, ex.Call) else set()
-    return own.union(*(called_names(c) for c in ex.children(e)))
 
 
 def check(spec: Spec) -> None:

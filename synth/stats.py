@@ -10,6 +10,7 @@ from typing import Any
 import attrs
 
 from ..ir import Graph, parse_graph
+from .calls import Type, known_size
 from .sampler import Sampler
 
 
@@ -114,29 +115,20 @@ Edge = tuple[str, str, int]
 
 def possible_edges(sampler: Sampler) -> set[Edge]:
     """Return every ``(producer, consumer, slot)`` that the types allow."""
-    makes: dict[tuple[str, int], set[str]] = {}
-    takes: dict[tuple[str, int], set[tuple[str, int]]] = {}
+    makes: dict[Type, set[str]] = {}
+    takes: dict[Type, set[tuple[str, int]]] = {}
     for name, signatures in sampler.signatures.items():
         for s in signatures:
             for r in s.results:
                 makes.setdefault(r, set()).add(name)
-            slot = 0
-            for position, o in enumerate(s.operands):
-                for t in () if o is None else (o,) if isinstance(o[0], str) else o:
-                    if not sampler.pinned & {(name, position, ""), (name, position, t[0])}:
-                        takes.setdefault(t, set()).add((name, slot))
-                    slot += 1
+            for slot in s.open_slots(sampler.pinned):
+                takes.setdefault(s.types[slot], set()).add((name, slot))
     return {(p, c, k) for t in makes.keys() & takes.keys() for p in makes[t] for c, k in takes[t]}
 
 
 def impossible_edges(sampler: Sampler) -> set[Edge]:
     """Return every ``(producer, consumer, slot)`` that no types allow."""
-    slots = {
-        (n, k)
-        for n, signatures in sampler.signatures.items()
-        for s in signatures
-        for k in range(sum(0 if o is None else 1 if isinstance(o[0], str) else len(o) for o in s.operands))
-    }
+    slots = {(n, k) for n, signatures in sampler.signatures.items() for s in signatures for k in range(len(s.slots))}
     return {(p, c, k) for p in sampler.signatures for c, k in slots} - possible_edges(sampler)
 
 
@@ -164,7 +156,7 @@ def shapes(graphs: Iterable[Graph]) -> Shapes:
     elements: list[int] = []
     for g in graphs:
         for t in g.types.values():
-            elements.append(int(t.numel))  # type: ignore[arg-type]
+            elements.append(known_size(t.numel))
             for d in t.shape:
                 assert isinstance(d, int)
                 total += 1

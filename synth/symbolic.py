@@ -185,7 +185,7 @@ def formula(
             size = substitute(size, own)
         if condition is not None:
             op, a, b, truth = condition
-            condition = (op, *(substitute(v, own) if isinstance(v, Size) else v for v in (a, b)), truth)  # type: ignore[assignment]
+            condition = (op, substitute(a, own), substitute(b, own), truth)
         found = _FORMULAS[key] = Formula(renamed, len(used), function, size, condition)
     return found, tuple(names[n] for n in used)
 

@@ -286,4 +286,5 @@ def template_attributes(t: Template, local: Sequence[int]) -> dict[str, Any]:
 def _number(d: Any, local: Sequence[int]) -> int:
     if type(d) is int:
         return local[d]
-    return d[1] if d[0] is None else d[0].function(*[local[i] for i in d[1]])  # type: ignore[no-any-return]
+    number: int = d[1] if d[0] is None else d[0].function(*[local[i] for i in d[1]])
+    return number
