@@ -73,16 +73,21 @@ class Function:
         return found
 
 
-_FUNCTIONS: dict[tuple[str, int], Function] = {}
+_FUNCTIONS: dict[tuple[str, int, bool], Function] = {}
 
 
 def function(
     text: str, arity: int, formula: Formula | None = None, inverses: Sequence[str | None] | None = None
 ) -> Function:
-    """Return the one function of a text; raises ValueError for a text that is no arithmetic."""
-    found = _FUNCTIONS.get((text, arity))
+    """Return the one function of a text; raises ValueError for a text that is no arithmetic.
+
+    With neither a formula nor inverses it has none; such functions are others, so that what a function can do does not depend
+    on which of the two was asked for first.
+    """
+    key = (text, arity, formula is None and inverses is None)
+    found = _FUNCTIONS.get(key)
     if found is None:
-        found = _FUNCTIONS[text, arity] = Function(text, arity, formula, inverses)
+        found = _FUNCTIONS[key] = Function(text, arity, formula, inverses)
     return found
 
 

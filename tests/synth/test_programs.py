@@ -182,3 +182,17 @@ def test_nothing_is_left_of_an_interrupted_run(tmp_path):
 def test_impossible_requests(spec, message):
     with pytest.raises((UsageError, Unsatisfiable), match=message):
         Sampler(spec)
+
+
+def test_what_a_formula_can_do_does_not_depend_on_what_was_made_first():
+    from drt.ir.size import symbol
+    from drt.synth.flat import function
+    from drt.synth.symbolic import size_formula
+
+    text = "(a0 + 7919)"
+    assert function(text, 1).inverse(0) is None
+    formula, _ = size_formula(symbol("n") + 7919, {"n": 0})
+    assert formula.text == text
+    inverse = function(text, 1, formula).inverse(0)
+    assert inverse is not None and inverse.run([8000], [0]) == 81
+    assert function(text, 1).inverse(0) is None
