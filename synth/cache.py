@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from ..ir import OpDef, OpSet, print_op
 from ..ir.effects import parts
 from .calls import Signature, Structure, Symbolic
 from .flat import Function, Site, function
 from .relation import Relations
+
+#: ``progress(done, total)``.
+Progress: TypeAlias = Callable[[int, int], None]
 
 
 def cache_folder() -> Path:
@@ -23,13 +26,16 @@ def cache_folder() -> Path:
     return (Path(root) if root else Path.home() / ".cache") / "drt" / "synth"
 
 
-def load_signatures(relations: Relations, ops: Iterable[OpDef], folder: Path | None = None) -> None:
+def load_signatures(
+    relations: Relations, ops: Iterable[OpDef], folder: Path | None = None, progress: Progress | None = None
+) -> None:
     """Find the signatures of operators, or read them back if these definitions have been seen before.
 
     Args:
         relations: is filled.
         ops: the operators wanted.
         folder: where to keep them; None means :func:`cache_folder`.  A folder that cannot be written is passed over.
+        progress: is told how many operators of how many have been read, unless all are known.
     """
     folder = cache_folder() if folder is None else folder
     todo = list(ops)
@@ -57,23 +63,27 @@ def load_signatures(relations: Relations, ops: Iterable[OpDef], folder: Path | N
     if not missing:
         return
     number = {id(s): i for i, s in enumerate(structures)}
-    for op in missing:
-        rows = []
-        for s in relations.signatures(op):
-            for x in s.structures:
-                if id(x) not in number:
-                    number[id(x)] = len(stored["structures"])
-                    structures.append(x)
-                    stored["structures"].append([x.ranks, [[k, _plain(v)] for k, v in x.attributes], x.results])
-            rows.append([s.operands, s.results, s.dtypes, [number[id(x)] for x in s.structures]])
-        stored["ops"][known[op.name]] = rows
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(stored))
-        temporary.replace(path)
-    except OSError:
-        return
+        for done, op in enumerate(missing):
+            if progress is not None:
+                progress(done, len(missing))
+            rows = []
+            for s in relations.signatures(op):
+                for x in s.structures:
+                    if id(x) not in number:
+                        number[id(x)] = len(stored["structures"])
+                        structures.append(x)
+                        stored["structures"].append([x.ranks, [[k, _plain(v)] for k, v in x.attributes], x.results])
+                rows.append([s.operands, s.results, s.dtypes, [number[id(x)] for x in s.structures]])
+            stored["ops"][known[op.name]] = rows
+    finally:  # what an interrupted run has found is found
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_suffix(f".{os.getpid()}")
+            temporary.write_text(json.dumps(stored))
+            temporary.replace(path)
+    if progress is not None:
+        progress(len(missing), len(missing))
 
 
 class Templates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable
@@ -88,7 +89,7 @@ def generate(
         if other:
             raise UsageError(f"was made with seed {min(other)}, expected {seed}", place=str(output))
     first = max((r["index"] for r in done), default=-1) + 1
-    sampler = Sampler(spec, judge=judge)
+    sampler = Sampler(spec, judge=judge, progress=_reading if sys.stderr.isatty() else None)
     started = time.monotonic()
     fresh = rows(
         spec, n - len(done), seed=seed, start=first, workers=workers, source=source,
@@ -128,6 +129,12 @@ def generate(
     if sampler.degenerate:
         print(f"left out, for they compute nothing: {', '.join(sampler.degenerate)}")
     return found
+
+
+def _reading(done: int, total: int) -> None:
+    """Show how many definitions have been read, on a line that goes away."""
+    text = f"reading definitions: {done} of {total}" if done < total else ""
+    print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
 
 
 def marginal_p(sampler: Sampler, made: list[dict[str, Any]]) -> float:

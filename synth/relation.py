@@ -68,6 +68,9 @@ from .calls import (
 )
 from .symbolic import Condition, condition_formula, paths, size_formula, solve
 
+#: What every dimension is where one number for all of them is tried first.
+_EQUAL_SIZE = 4
+
 
 class Relations:
     """The structures, signatures and templates of an operator set, found once and kept.
@@ -127,7 +130,7 @@ class Relations:
         groups: dict[Any, list[Structure]] = {}
         for s in self.structures(op, env):
             # A reduction of one element, whatever the sizes, has no place in a program.
-            if any(isinstance(e, int) and e < 2 for e in self._reduced_extents(op, env, s)):
+            if self._always_single(op, env, s):
                 continue
             groups.setdefault((s.ranks, s.results), []).append(s)
         result_dtypes: tuple[str, ...] | None = None
@@ -363,7 +366,7 @@ class Relations:
         """Return the types of a structure's results for some sizes, or None where no sizes fit."""
         # Equal sizes fit most structures, and plain integers are fast.
         try:
-            return self._call(op, env, s, 0, size=4)[0].types
+            return self._call(op, env, s, 0, size=_EQUAL_SIZE)[0].types
         except (VerifyError, Unsupported, SelectingError):
             pass
         found = next(self._runs(op, env, s, runs=3), None)
@@ -523,6 +526,20 @@ class Relations:
             pass
         return None
 
+    def _always_single(self, op: OpDef, env: Mapping[str, str], s: Structure) -> bool:
+        """Return whether some reduction in the meaning of a structure combines a single element, whatever the sizes."""
+        # Where sizes are known to do, nothing is fixed; plain integers tell so many times faster than symbols.
+        if not isinstance(op.body, (Reduce, Index, Expand)):
+            return False
+        try:
+            inferred, _, _, operands = self._call(op, env, s, 0, size=_EQUAL_SIZE)
+            extents = self._extents_at(op, inferred, operands)
+            if all(isinstance(e, int) and e >= 2 for e in extents):
+                return False
+        except (DrtError, SelectingError, KeyError, TypeError, IndexError, ValueError):
+            pass
+        return any(isinstance(e, int) and e < 2 for e in self._reduced_extents(op, env, s))
+
     def _reduced_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
         """Return the number of elements that each reduction in the meaning of a structure combines."""
         key = (op.name, tuple(sorted(env.items())), s)
@@ -536,15 +553,15 @@ class Relations:
         return found
 
     def _find_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
-        if isinstance(op.body, (Reduce, Index)):
-            first = next(paths(lambda: self._call(op, env, s, 0)), None)
-            return () if first is None else extents_of(op, completed(op, first[1][0]).env)
-        if not isinstance(op.body, Expand):
+        if not isinstance(op.body, (Reduce, Index, Expand)):
             return ()
         first = next(paths(lambda: self._call(op, env, s, 0)), None)
-        if first is None:
-            return ()
-        inferred, _, _, operands = first[1]
+        return () if first is None else self._extents_at(op, first[1][0], first[1][3])
+
+    def _extents_at(self, op: OpDef, inferred: Inferred, operands: list[Any]) -> tuple[SizeLike, ...]:
+        """Return the same for a call that has been inferred."""
+        if not isinstance(op.body, Expand):
+            return extents_of(op, completed(op, inferred).env)
         inputs: list[Input] = []
 
         def name(t: Any) -> Any:

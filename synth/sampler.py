@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import attrs
 
 from ..ir import OpSet, builtin_ops
-from .cache import Templates, load_signatures
+from .cache import Progress, Templates, load_signatures
 from .degenerate import degenerate_call
 from .dims import ConflictError
 from .emit import Draft, write
@@ -74,6 +74,7 @@ class Sampler:
         relations: shared between samplers of several levels, for they are the slow part of the preparation.
         judge: says why a program is degenerate, and such a program is drawn again with its operators kept; or gives it
             back, with ranges of its inputs where it needs some.
+        progress: is told how many definitions of how many have been read, where they have not been seen before.
 
     Raises:
         UsageError: an operator, family or dtype is not known, or bounds contradict each other.
@@ -81,8 +82,9 @@ class Sampler:
     """
 
     def __init__(
-        self, spec: Spec, ops: OpSet | None = None, relations: Relations | None = None, judge: Judge | None = None
-    ) -> None:
+        self, spec: Spec, ops: OpSet | None = None, relations: Relations | None = None, judge: Judge | None = None,
+        progress: Progress | None = None,
+    ) -> None:  # fmt: skip
         ops = builtin_ops() if ops is None else ops
         self.spec = spec
         self.judge = judge
@@ -91,7 +93,7 @@ class Sampler:
         if relations is None or relations.dtypes != spec.dtypes or relations.max_rank != spec.max_rank:
             relations = Relations(ops, spec.dtypes, spec.max_rank)
         self.relations = relations
-        load_signatures(relations, self.ops.values())
+        load_signatures(relations, self.ops.values(), progress=progress)
         found = {n: relations.signatures(op) for n, op in self.ops.items()}
         self.left_out = tuple(n for n, s in found.items() if not s)
         # An operator that is asked for by name is drawn even where it computes nothing.

@@ -196,3 +196,27 @@ def test_what_a_formula_can_do_does_not_depend_on_what_was_made_first():
     inverse = function(text, 1, formula).inverse(0)
     assert inverse is not None and inverse.run([8000], [0]) == 81
     assert function(text, 1).inverse(0) is None
+
+
+def test_definitions_that_were_read_are_kept_when_reading_is_interrupted(tmp_path):
+    from drt.ir import builtin_ops
+    from drt.synth import Relations
+    from drt.synth.cache import load_signatures
+
+    wanted = [builtin_ops()[n] for n in ("relu", "sum", "add")]
+    told = []
+
+    def stop(done, total):
+        told.append((done, total))
+        if done == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        load_signatures(Relations(builtin_ops(), ("f32",), 2), wanted, tmp_path, stop)
+    assert told == [(0, 3), (1, 3), (2, 3)]
+    again = Relations(builtin_ops(), ("f32",), 2)
+    told.clear()
+    load_signatures(again, wanted, tmp_path, lambda done, total: told.append((done, total)))
+    assert told == [(0, 1), (1, 1)]
+    fresh = Relations(builtin_ops(), ("f32",), 2)
+    assert all(again.signatures(op) == fresh.signatures(op) for op in wanted)
