@@ -250,8 +250,8 @@ def _user_line(error: BaseException, module: torch.nn.Module) -> str:
     if place:
         return place
     try:
-        file = inspect.getsourcefile(type(module))
-        return f"{file}:{inspect.getsourcelines(type(module).forward)[1]}" if file else ""
+        file = inspect.getsourcefile(module.forward)
+        return f"{file}:{inspect.getsourcelines(module.forward)[1]}" if file and not file.startswith(_LIBRARY) else ""
     except (TypeError, OSError):
         return ""
 

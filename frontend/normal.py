@@ -342,6 +342,14 @@ def _frequencies(b: Importer, call: AtenCall, expected: Types, used: set[int], n
     return b.call("aten.mul.Scalar", numbers, step)
 
 
+def _pairs_of_rows(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
+    """Distances of all rows to those after them: norms of differences."""
+    x, p = call.arguments["self"], call.arguments["p"]
+    places = b.build("aten.triu_indices.default", x.type.shape[0], x.type.shape[0], 1, dtype="i64")
+    rows = [b.build("aten.index_select.default", x, 0, b.build("aten.select.int", places, 0, k)) for k in range(2)]
+    return b.call("aten.linalg_vector_norm.default", b.build("aten.sub.Tensor", *rows), p, (1,))
+
+
 def _reduced_number(b: Importer, call: AtenCall, expected: Types, used: set[int], names: list[str]) -> AtenCall:
     """A number combined with what stands at places: a tensor of that number."""
     a = call.arguments
@@ -497,7 +505,8 @@ def _table() -> dict[str, Rule]:
     put(_meshgrid, "meshgrid meshgrid.indexing")
     put(
         _constant(0),
-        "zeros zeros_like new_zeros empty.memory_format new_empty empty_like empty_strided new_empty_strided empty_permuted",
+        """zeros zeros_like new_zeros _new_zeros_with_same_feature_meta empty.memory_format new_empty empty_like empty_strided
+        new_empty_strided empty_permuted""",
     )
     put(_constant(1), "ones ones_like new_ones")
     put(_constant(None), "full full_like new_full fill.Scalar fill.Tensor scalar_tensor")
@@ -505,6 +514,7 @@ def _table() -> dict[str, Rule]:
     put(_evaluated, "linspace logspace")
     put(_frequencies, "fft_fftfreq fft_rfftfreq")
     put(_reduced_number, "scatter.value_reduce")
+    put(_pairs_of_rows, "pdist")
     put(_copy, "copy")
     put(
         _reduction,

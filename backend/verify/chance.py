@@ -30,6 +30,9 @@ RELABELLINGS = 300
 #: fresh draws.
 SUSPICIOUS, CONFIRMED = 4.5, 5.5
 
+#: Which part of that many draws of values that the reference never takes must be beyond: they are no matter of degree.
+RARE = 0.7
+
 #: Beyond this many, no fresh draws are asked for.
 CONVINCING = 20.0
 
@@ -84,24 +87,29 @@ def compare_draws(
         return None
     scale = torch.cat([a, b]).abs().amax(0).clamp_min(torch.finfo(torch.float64).tiny)
     fixed = (a - a[:1]).abs().amax(0) <= tolerance * scale
-    found = _fixed_elements(a, b, fixed, tolerance * scale) or _support(a, b, tolerance * scale)
+    found = _fixed_elements(a, b, fixed, tolerance * scale, deviations) or _support(a, b, tolerance * scale)
     if found is not None or bool(fixed.all()):
         return found
     return _statistics(a[:, ~fixed], b[:, ~fixed], seed, deviations)
 
 
 def _fixed_elements(
-    a: torch.Tensor, b: torch.Tensor, fixed: torch.Tensor, tolerance: torch.Tensor
+    a: torch.Tensor, b: torch.Tensor, fixed: torch.Tensor, tolerance: torch.Tensor, deviations: float
 ) -> Difference | None:
     """Compare elements that the reference never changes; and see whether those that it changes ever change."""
     off = ((b - a[:1]).abs() > tolerance) & fixed
-    # An element of rare values may look fixed by chance: a few of them are no evidence.
     if float(off.any(0).sum()) > 0.02 * a.shape[1] + 0.5 and bool(fixed.any()):
-        element = int(off.any(0).nonzero()[0])
-        value = float(b[:, element][off[:, element]][0])
-        return Difference(
-            "support", f"element {element} is {value:.6g}, where the reference always gives {float(a[0, element]):.6g}"
-        )
+        # An element of rare values looks fixed by chance, on either side as often as on the other.
+        back = ((a - b[:1]).abs() > tolerance) & ((b - b[:1]).abs() <= tolerance).all(0)
+        there, here = int(off.any(1).sum()), int(back.any(1).sum())
+        beyond = (there - here) / math.sqrt(there + here)
+        if beyond > RARE * deviations:
+            element = int(off.any(0).nonzero()[0])
+            value = float(b[:, element][off[:, element]][0])
+            known = float(a[0, element])
+            return Difference(
+                "support", f"element {element} is {value:.6g}, where the reference always gives {known:.6g}", beyond
+            )
     moving = ~fixed
     if bool(moving.any()) and bool(((b - b[:1]).abs()[:, moving] <= tolerance[moving]).all()):
         return Difference("constant", "every call gives the same values, where the reference draws new ones")
