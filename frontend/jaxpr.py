@@ -241,8 +241,9 @@ def _precision(jax: Any, x64: bool | None) -> Iterator[None]:
 def _cause(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     text = lines[0] if lines else ""
-    if "Tracer" in type(error).__name__ or "Tracer" in text:
-        return f"control flow or a size depends on array contents ({type(error).__name__})"
+    kind = type(error).__name__
+    if any(word in kind for word in ("Tracer", "Concret")) or "Tracer" in text:
+        return f"control flow or a size depends on array contents ({kind})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 

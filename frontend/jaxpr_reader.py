@@ -268,6 +268,10 @@ class Reader:
                 return [folded]
         if name in self.rules:
             return self.rules[name](self, eqn, operands, params)
+        if not eqn.outvars:
+            return []  # it prints, or asserts
+        if len(eqn.outvars) > 1:
+            raise Unsupported(f"uses the primitive {name}, which no operator says")
         return [self.matched(eqn, operands)]
 
     def _folded(self, eqn: Any, operands: Sequence[Entry]) -> Entry | None:

@@ -28,7 +28,7 @@ _MEANINGS: tuple[tuple[str, str], ...] = (
     (r"^(aten\.\S+)$", "a size or a number depends on tensor contents ({0}), expected what depends on input shapes alone"),
     (r"argument 'size' failed to unpack the object at pos \d+ with error .*FakeTensor",
      "a size depends on tensor contents (as in packed sequences), expected sizes that depend on input shapes"),
-    (r"encountered a mutation on a view chain", "a view of a view is written to (as_strided, fill_diagonal_), expected a tensor"),
+    (r"encountered a mutation on a view chain", "a view of a view is written to (as_strided), expected a tensor of its own"),
     (r"Cannot access data pointer of Tensor", "a tensor's memory is read (data_ptr, copy.deepcopy), expected tensor functions"),
     (r"does not require grad and does not have a grad_fn",
      "gradients are computed inside the program, which is traced without them, expected torch.func.grad"),

@@ -69,6 +69,15 @@ REFUSED = [
     ("return x @ x", "torch.ones(2, 3)", r":18: Model: torch.export fails: .*\[2, 3\]"),
     ("raise ValueError('boom')", "torch.ones(2)", ":18: Model: torch.export fails: ValueError: boom"),
     ("return self(x)", "torch.ones(2)", ":18: .*recursion depth"),
+    ("return torch.ops.drt_nowhere.f(x)", "torch.ones(2)", ":18: .*calls drt_nowhere.f, which no library has defined so far"),
+    ("import copy\n        return copy.deepcopy(x)", "torch.ones(2)", ":19: .*a tensor's memory is read"),
+    (
+        "return nn.utils.rnn.pack_padded_sequence(x, torch.tensor([2, 1]), batch_first=True).data", "torch.ones(2, 2, 3)",
+        ":18: .*a size depends on tensor contents",
+    ),
+    ("return (x ** 2).sum().backward()", "torch.ones(2)", ":18: .*gradients are computed inside the program"),
+    ("return x + torch.randn(2, generator=torch.Generator())", "torch.ones(2)", "Model: the program uses a Generator, expected tens"),
+    ("return torch.nn.functional.ctc_loss(x, y, y[0], y[0])", "torch.ones(3, 2, 4), torch.ones(2, 2).long()", ":18: .*depends on tensor"),
 ]  # fmt: skip
 
 
@@ -151,6 +160,44 @@ class Tied(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.b(torch.relu(self.a(x)))
+
+
+class Short(nn.Module):
+    """Has a buffer of a dtype that the IR does not have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("table", torch.ones(4, dtype=torch.int16))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.table
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (
+            nn.Sequential(torch.jit.script(nn.Linear(4, 4))),
+            "Sequential: 0 is TorchScript, expected the module that it was made",
+        ),
+        (nn.Module(), "Module: has no method forward, expected one"),
+        (Short(), "Short: table has dtype int16, expected one of bool"),
+    ],
+)
+def test_modules_that_cannot_be_imported(module: nn.Module, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        import_module(module, [torch.ones(2, 4)])
+
+
+def test_transforms_want_numbers_for_sizes() -> None:
+    with pytest.raises(
+        UsageError, match=r"double: transforms of functions \(torch.vmap, torch.func\) have symbolic sizes"
+    ):
+        import_module(double, [torch.ones(3, 2)], dynamic={"x": {0: "B"}})
+
+
+def double(x: torch.Tensor) -> torch.Tensor:
+    return torch.vmap(lambda v: v * 2)(x)
 
 
 def test_tied_parameters_are_one() -> None:

@@ -302,9 +302,32 @@ def spectrum(x: Any) -> Any:
     return jnp.abs(jnp.fft.rfft(x))
 
 
+def inverse(x: Any) -> Any:
+    return jnp.linalg.inv(jnp.outer(x, x))
+
+
+def masked(x: Any) -> Any:
+    return x[x > 0]
+
+
+def number(x: Any) -> Any:
+    return x * float(x.sum())
+
+
+def test_what_is_printed_is_left_out() -> None:
+    def told(x: Any) -> Any:
+        jax.debug.print("x is {}", x)
+        return x + 1
+
+    assert [n.op for n in import_jax(told, [np.ones(4, np.float32)]).graph.nodes] == ["add"]
+
+
 @pytest.mark.parametrize(
     "function, message",
     [
+        (inverse, "uses the primitive lu, which no operator says"),
+        (masked, "control flow or a size depends on array contents (NonConcreteBooleanIndexError)"),
+        (number, "control flow or a size depends on array contents (ConcretizationTypeError)"),
         (noisy, "expected random numbers as arguments|draws random numbers"),
         (branching, "control flow depends on array contents (cond)"),
         (looping, "control flow depends on array contents (while)"),

@@ -124,6 +124,13 @@ FAILURES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize("start", [b"\xef\xbb\xbf", b"# -*- coding: latin-1 -*-\n# \xe9\n"])
+def test_files_in_other_encodings(tmp_path: Path, start: bytes) -> None:
+    path = tmp_path / "model.py"
+    path.write_bytes(start + GOOD.encode())
+    assert load_model(path).class_name == "Model"
+
+
 @pytest.mark.parametrize(("text", "kind", "pattern"), FAILURES)
 def test_bad_files(tmp_path: Path, text: str, kind: type[DrtError], pattern: str) -> None:
     with pytest.raises(kind, match=pattern) as raised:
@@ -136,6 +143,7 @@ def test_bad_files(tmp_path: Path, text: str, kind: type[DrtError], pattern: str
     [
         ("no/such/file.py", r"^no/such/file.py: no such file$"),
         ("model", r"^model: expected FILE.py, FILE.pt2, FILE.ir or package.module:name$"),
+        ("model.onnx", r"^model.onnx: expected FILE.py, FILE.pt2, FILE.ir or package.module:name$"),
         (".", r"^\.: is a directory, expected a Python file$"),
         ("no_such_package.mod:make", r"^no_such_package.mod:make: no module named no_such_package$"),
         ("a-b:make", r"^a-b:make: expected FILE.py or pkg.mod:factory$"),

@@ -111,11 +111,18 @@ def test_damaged_and_newer_files(
     assert capfd.readouterr() == ("", "")
 
 
+def archive(path: Path, name: str) -> None:
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr(name, b"")
+
+
 def test_files_of_another_kind(tmp_path: Path) -> None:
     path = tmp_path / "x.pt2"
     wanted = "expected a file that torch.export.save wrote"
     for write, what in (
         (lambda: path.write_bytes(b"hello"), "is no zip archive"),
+        (lambda: archive(path, "a.txt"), "is a zip archive without a program"),
+        (lambda: archive(path, "m/data/aotinductor/model/x.so"), r"is a package of compiled kernels \(AOTInductor\)"),
         (lambda: torch.save({}, path), "is a file of torch.save"),
         (lambda: torch.jit.save(torch.jit.script(nn.ReLU()), str(path)), "is a file of torch.jit.save"),
     ):
@@ -178,9 +185,14 @@ def test_symbolic_sizes_by_text(tmp_path: Path) -> None:
     assert [(s.name, s.lo, s.hi) for s in graph.symbols] == [("B", 1, 64)]
     assert parse_dynamic(["x:0=B", "x:2=T:2..3"]) == {"x": {0: ("B", 1, 65536), 2: ("T", 2, 3)}}
     assert parse_dynamic([]) is None
-    for text, message in (("x=B", "expected ARGUMENT:AXIS=NAME"), ("x:0=B:5..2", "5..2 holds no size, expected 2..5")):
+    for texts, message in (
+        (["x=B"], "expected ARGUMENT:AXIS=NAME"),
+        (["x:0=B:5..2"], "5..2 holds no size, expected 2..5"),
+        (["x:0=class"], "class is a word of Python, expected a name"),
+        (["x:0=B", "x:0=C"], "x:0=C: axis 0 of x has a name already"),
+    ):
         with pytest.raises(UsageError, match=message):
-            parse_dynamic([text])
+            parse_dynamic(texts)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,19 @@ def test_sizes_outside_are_refused(name: str, others: tuple[torch.Tensor, ...], 
         to_callable(graph)(*others)
 
 
+@pytest.mark.parametrize(
+    ("dynamic", "message"),
+    [
+        ({"x": {4: "B"}}, "x: has 2 axes, expected one of them rather than 4"),
+        ({"x": {0: ("B", 4, 64)}}, r"B: axis 0 of x is 3 in the example call, expected 4\.\.64"),
+        ({"x": {0: "B", 1: "B"}}, "B: axis 1 of x is 5, but axis 0 of x is 3, expected one size"),
+    ],
+)
+def test_sizes_that_the_example_does_not_have(dynamic: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        import_module(lambda x: x + 1, [torch.ones(3, 5)], dynamic=dynamic)
+
+
 def test_a_size_that_must_be_one_number_is_named() -> None:
     with pytest.raises(UsageError, match=r"Constraints violated \(B\): B = 8 is the only size that the program takes"):
         import_module(lambda x: x.view(2, -1) + x.new_ones(2, 4), (torch.ones(8),), dynamic={"x": {0: "B"}})

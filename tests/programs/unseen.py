@@ -246,7 +246,7 @@ def sorted_and_counted(x, y):
     values, places = x.topk(3, dim=-1, largest=False)
     ordered, order = torch.sort(x, stable=True, dim=-1, descending=True)
     return (
-        values, places, ordered, order, y.gather(-1, places), x.argsort(0), torch.searchsorted(x.msort(), y, right=True),
+        values, places, ordered, order, y.gather(-1, places), x.argsort(0), torch.searchsorted(torch.sort(x).values, y, right=True),
         x.kthvalue(2, -1), torch.cummax(x, -1), F.one_hot(places, 8), torch.cdist(x, y, p=1.0), torch.diff(x, n=2, prepend=y[:, :1]),
         torch.tensor_split(x, (2, 5), -1), torch.isin(places, torch.tensor([1, 2])), torch.trapezoid(x, dx=0.5),
     )  # fmt: skip
