@@ -16,6 +16,7 @@ from ..ir import Unsupported
 from .jaxpr_reader import KNOWN_ELEMENTS, Entry, Reader, Rule
 from .jaxpr_views import cut
 from .matching import Value
+from .sizes import numbers
 
 Params = Mapping[str, Any]
 
@@ -174,7 +175,7 @@ def _component(r: Reader, indices: Entry, k: int, most: int | None) -> Value:
 
 def _along_one_axis(r: Reader, x: Value, index: Value, axis: int, p: _Positions) -> Value:
     """Return positions of one axis, for index arrays of any shape."""
-    shape: tuple[int, ...] = index.type.shape  # type: ignore[assignment]
+    shape = numbers(index.type.shape)
     before, after = p.shape[:axis], p.shape[axis + 1 :]
     if axis == 0 and len(p.shape) == 2:
         y = r.add("embedding", x, index)

@@ -11,6 +11,7 @@ from ..ir.typesys import is_float
 from .jaxpr_reader import Entry, Reader, Rule
 from .jaxpr_views import padded
 from .matching import Value
+from .sizes import numbers
 
 Params = Mapping[str, Any]
 
@@ -38,8 +39,8 @@ def dot_general(r: Reader, eqn: Any, operands: list[Entry], params: Params) -> l
         return [r.of_value(r.cast(r.add("dot", a, b), out))]
     x = r.permute(a, [*left_batch, *left_free, *left_sum])
     w = r.permute(b, [*right_batch, *right_sum, *right_free])
-    sizes_a: tuple[int, ...] = a.type.shape  # type: ignore[assignment]
-    sizes_b: tuple[int, ...] = b.type.shape  # type: ignore[assignment]
+    sizes_a = numbers(a.type.shape)
+    sizes_b = numbers(b.type.shape)
     batch = [sizes_a[i] for i in left_batch]
     rows, k = math.prod(sizes_a[i] for i in left_free), math.prod(sizes_a[i] for i in left_sum)
     columns = math.prod(sizes_b[i] for i in right_free)
@@ -94,7 +95,7 @@ def _transposed(
 ) -> Value | None:  # fmt: skip
     """Return the transpose of a convolution whose stride is the holes' distance, None where it is not one."""
     n = len(holes)
-    sizes: tuple[int, ...] = w.type.shape  # type: ignore[assignment]
+    sizes = numbers(w.type.shape)
     reach = [d * (k - 1) for d, k in zip(dilation, sizes[2:])]
     own = tuple(e - before for e, (before, _) in zip(reach, padding))
     extra = tuple(after - before for before, after in padding)
@@ -161,7 +162,7 @@ def _pooled(
 ) -> Value:  # fmt: skip
     """Return windows over the last axes, reduced."""
     n = len(kernel)
-    shape: tuple[int, ...] = x.type.shape  # type: ignore[assignment]
+    shape = numbers(x.type.shape)
     lead, spatial = shape[: len(shape) - n], list(shape[len(shape) - n :])
     flat = (1, math.prod(lead)) if len(lead) != 2 else lead
     kernel, stride, padding, dilation = list(kernel), list(stride), list(padding), list(dilation)
@@ -184,7 +185,7 @@ def _pooled(
             f"max_pool{n}d", x, kernel=tuple(kernel), stride=tuple(stride), padding=tuple(padding),
             dilation=tuple(dilation), ceil_mode=False,
         )  # fmt: skip
-    out: tuple[int, ...] = y.type.shape  # type: ignore[assignment]
+    out = numbers(y.type.shape)
     width = len(shape) - len(lead)
     return r.cast(r.reshape(y, [*lead, *out[len(out) - width :]]), dtype)
 

@@ -22,6 +22,7 @@ from ..ir.build import GraphBuilder
 from ..ir.opdef import Location, Scalar
 from ..ir.typesys import DTYPES, is_float
 from .matching import AtenCall, Mismatch, Value, match_pattern, pattern_index
+from .sizes import numbers
 
 #: Name of a numpy or JAX dtype -> IR dtype.
 DTYPE_NAMES: dict[str, str] = {
@@ -90,7 +91,7 @@ class Entry:
     @property
     def is_thin(self) -> bool:
         """Whether the value before broadcasts has fewer elements."""
-        return self.base is not None and math.prod(self.base.type.shape) != math.prod(self.shape)  # type: ignore[arg-type]
+        return self.base is not None and math.prod(numbers(self.base.type.shape)) != math.prod(self.shape)
 
 
 def _is_uniform(array: Any) -> bool:
@@ -132,7 +133,7 @@ class Reader:
 
     def of_value(self, value: Value) -> Entry:
         """Return the entry of a whole value."""
-        shape: tuple[int, ...] = value.type.shape  # type: ignore[assignment]
+        shape = numbers(value.type.shape)
         return Entry(value.type.dtype, shape, None, value, tuple(range(len(shape))))
 
     def of_array(self, array: Any) -> Entry:
@@ -201,9 +202,9 @@ class Reader:
         rank = len(entry.shape)
         if entry.at == tuple(range(rank - len(entry.at), rank)):
             return entry.base
-        sizes = dict(zip(entry.at, entry.base.type.shape, strict=True))
+        sizes = dict(zip(entry.at, numbers(entry.base.type.shape), strict=True))
         shape = [sizes.get(axis, 1) for axis in range(min(entry.at, default=rank), rank)]
-        return self.reshape(entry.base, shape)  # type: ignore[arg-type]
+        return self.reshape(entry.base, shape)
 
     def _made_known(self, entry: Entry) -> Value:
         """Return a value for what is known: ``full``, ``arange``, or a constant."""

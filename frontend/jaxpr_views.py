@@ -12,6 +12,7 @@ from ..ir import Unsupported
 from ..ir.typesys import is_float
 from .jaxpr_reader import KNOWN_ELEMENTS, Entry, Reader, Rule
 from .matching import Value
+from .sizes import numbers
 
 Params = Mapping[str, Any]
 
@@ -71,9 +72,9 @@ def _reshaped(r: Reader, x: Entry, shape: tuple[int, ...]) -> Entry:
     new = [a for a, size in enumerate(shape) if size != 1]
     if x.is_thin and [x.shape[a] for a in old] == [shape[a] for a in new]:
         # Axes of size one come and go: what is repeated stays so.
-        sizes = dict(zip(x.at, x.base.type.shape, strict=True))
+        sizes = dict(zip(x.at, numbers(x.base.type.shape), strict=True))
         kept = [a for a in x.at if a in old]
-        base = r.reshape(x.base, [sizes[a] for a in kept])  # type: ignore[misc]
+        base = r.reshape(x.base, [sizes[a] for a in kept])
         return Entry(x.dtype, shape, known, base, tuple(new[old.index(a)] for a in kept))
     made = r.of_value(r.reshape(r.whole(x), shape))
     made.known = known
@@ -166,11 +167,11 @@ def padded(r: Reader, x: Value, widths: Sequence[tuple[int, int, int]], value: A
     for axis, (_, _, between) in enumerate(widths):
         size = int(str(x.type.shape[axis]))
         if between and size > 1:
-            shape = list(x.type.shape)
-            column = r.reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])  # type: ignore[list-item]
+            shape = numbers(x.type.shape)
+            column = r.reshape(x, [*shape[: axis + 1], 1, *shape[axis + 1 :]])
             after = (0, 0) * (len(shape) - axis - 1) + (0, between)
             spread = r.add("pad", column, padding=after, value=value)
-            whole = r.reshape(spread, [*shape[:axis], size * (between + 1), *shape[axis + 1 :]])  # type: ignore[list-item]
+            whole = r.reshape(spread, [*shape[:axis], size * (between + 1), *shape[axis + 1 :]])
             x = r.add("slice", whole, axis=axis, start=0, stop=size + (size - 1) * between, step=1)
     around = [w for before, after, _ in reversed(widths) for w in (int(before), int(after))]
     while around and around[-2:] == [0, 0]:

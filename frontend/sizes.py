@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import sympy
 import torch
 
-from ..ir import SizeLike, Symbol, UsageError, symbol
+from ..ir import InternalError, SizeLike, Symbol, UsageError, symbol
 from ..ir.guards import Guard, Relation, any_of, relation
 from ..ir.size import floordiv, maximum, minimum, modulo, symbols_of
 
@@ -24,6 +24,18 @@ _OPPOSITES = {
     "Equality": "Ne", "Unequality": "Eq", "LessThan": "Gt", "GreaterThan": "Lt", "StrictLessThan": "Ge",
     "StrictGreaterThan": "Le",
 }  # fmt: skip
+
+
+def numbers(shape: Sequence[SizeLike]) -> tuple[int, ...]:
+    """Return a shape of a program that has no symbols.
+
+    Raises:
+        InternalError: it has one.
+    """
+    found = tuple(n for n in shape if isinstance(n, int))
+    if len(found) != len(shape):
+        raise InternalError(f"a shape is {shape}, expected numbers")
+    return found
 
 
 class SymbolTable:
