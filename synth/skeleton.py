@@ -458,7 +458,30 @@ def wire(
             else:
                 found.append((new, slot))
     nodes.reverse()
-    return nodes, outputs
+    return depth_first(nodes, outputs)
+
+
+def depth_first(
+    nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]]
+) -> tuple[list[Wired], list[tuple[int, int]]]:
+    """Return the same operators in the order of a depth-first walk from the outputs: what feeds one stands close before it."""
+    place = [-1] * len(nodes)
+    order: list[Wired] = []
+
+    def visit(n: int) -> None:
+        place[n] = 0
+        for o in nodes[n].operands:
+            if o is not None and place[o[0]] < 0:
+                visit(o[0])
+        place[n] = len(order)
+        order.append(nodes[n])
+
+    for n, _ in outputs:
+        if place[n] < 0:
+            visit(n)
+    for w in order:
+        w.operands = [o if o is None else (place[o[0]], o[1]) for o in w.operands]
+    return order, [(place[n], r) for n, r in outputs]
 
 
 Draw: TypeAlias = Callable[[random.Random], tuple[tuple[int, ...], list[Step]]]
