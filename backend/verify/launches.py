@@ -334,3 +334,4 @@ def monitored(monitor: Any) -> Iterator[Any]:
             yield monitor
     finally:
         set_monitor(None)
+        monitor.remember()

@@ -15,6 +15,7 @@ import attrs
 import numpy as np
 import torch
 import triton.language as tl
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode, _disable_current_modes
 from torch.utils._pytree import tree_leaves
 from triton.runtime import interpreter as stock
@@ -26,6 +27,7 @@ _OFFSET = np.uint64((1 << _SHIFT) - 1)
 _EMPTY = {
     f"aten::{n}" for n in ("empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "empty_permuted")
 }
+_OVERWRITES = {"aten::copy_", "aten::fill_", "aten::zero_"}
 _MANY = -2  # more than one program
 
 #: What a finding of each kind means; the texts are completed with kernel, argument, line and numbers.
@@ -76,6 +78,13 @@ class Region:
         self.bytes = whole.numpy()
         n = -(-self.n_bytes // self.unit)
         self.initialized = np.ones(n, bool)
+        left = _left.get(self.address)
+        # Nobody has written to it in this call, and it holds what a kernel of an earlier one did.
+        self.is_left_over = left is not None and not left[0].expired() and np.array_equal(left[1], self.bytes)
+        if self.is_left_over:
+            self.initialized[:] = False
+        self.is_written = False
+        self.before = self.bytes.copy()
         self.by_kernel = np.zeros(n, bool)
         self.is_input = False
         self.reset()
@@ -86,7 +95,7 @@ class Region:
         self.writer: np.ndarray = np.full(n, -1, np.int32)
         self.reader: np.ndarray = np.full(n, -1, np.int32)
         self.atomic: np.ndarray = np.zeros(n, bool)
-        self.was_read = self.was_written = False
+        self.was_read = self.was_written = self.was_changed = False
 
     def elements(self, tensor: torch.Tensor) -> np.ndarray:
         """Return the element numbers that ``tensor``, a view of this storage, covers."""
@@ -114,7 +123,7 @@ class MemoryMonitor(TorchDispatchMode):
         self.regions: dict[int, Region] = {}
         self.by_number: dict[int, Region] = {}
         self.undefined_lanes = 0
-        self.flops = 0
+        self.flops = self._flops_before = 0
         self.kernel = ""
         self._seen: set[tuple[Any, ...]] = set()
         self._keep: list[Any] = []
@@ -192,8 +201,9 @@ class MemoryMonitor(TorchDispatchMode):
         region.was_read = True
         missing = ~region.initialized[element]
         if missing.any():
+            left = ", which an earlier call left there" if region.is_left_over else ""
             self.report(
-                "uninitialized_read", region, f"{int(missing.sum())} element(s), first {int(element[missing][0])}"
+                "uninitialized_read", region, f"{int(missing.sum())} element(s), first {int(element[missing][0])}{left}"
             )
         writer = region.writer[element]
         other = (writer >= 0) & (writer != me) & ~region.atomic[element]
@@ -205,7 +215,8 @@ class MemoryMonitor(TorchDispatchMode):
 
     def _note_write(self, region: Region, element: np.ndarray, changed: np.ndarray, atomic: bool) -> None:
         me = self._program()
-        region.was_written = True
+        region.was_written = region.is_written = True
+        region.was_changed |= bool(changed.any())
         if region.is_input:
             self.report("input_write", region, f"{len(element)} element(s), first {int(element[0])}")
         writer, reader = region.writer[element], region.reader[element]
@@ -337,6 +348,7 @@ class MemoryMonitor(TorchDispatchMode):
     def begin_launch(self, kernel: str, arguments: dict[str, Any]) -> None:
         """Name the tensors of a launch and forget the programs of the last one."""
         self.kernel = kernel
+        self._flops_before = self.flops
         for name, value in arguments.items():
             tensor = getattr(value, "base", value) if not isinstance(value, torch.Tensor) else value
             if isinstance(tensor, torch.Tensor) and tensor.untyped_storage().nbytes():
@@ -345,10 +357,25 @@ class MemoryMonitor(TorchDispatchMode):
             region.reset()
 
     def end_launch(self) -> tuple[set[int], set[int]]:
-        """Return the addresses of the storages that the launch read and wrote."""
+        """Return the addresses of the storages that the launch read and wrote.
+
+        A launch counts as work where what it wrote is neither what was there nor a copy of what it read.
+        """
         self.kernel = ""
+        read_regions = [r for r in self.by_number.values() if r.was_read]
+        new = [r for r in self.by_number.values() if r.was_changed]
+        new = [r for r in new if not any(q is not r and np.array_equal(q.bytes, r.bytes) for q in read_regions)]
+        self.flops = max(self.flops, self._flops_before + 1) if new else self._flops_before
         read = {r.address for r in self.by_number.values() if r.was_read or r.atomic.any()}
         return read, {r.address for r in self.by_number.values() if r.was_written}
+
+    def remember(self) -> None:
+        """Keep in mind what kernels left in memory, for the next call that meets it: the call has ended."""
+        for address in [a for a, (storage, _) in _left.items() if storage.expired()]:
+            del _left[address]
+        for r in self.by_number.values():
+            if r.is_written and not r.is_input and (r.is_left_over or not np.array_equal(r.before, r.bytes)):
+                _left[r.address] = StorageWeakRef(r.storage), r.bytes.copy()
 
     def pointer(self, tensor: torch.Tensor) -> int:
         """Return the made-up address of a tensor's first element."""
@@ -367,6 +394,11 @@ class MemoryMonitor(TorchDispatchMode):
             region = self.regions.get(tensor.untyped_storage().data_ptr())
             if region is not None:
                 region.initialized[region.elements(tensor)] = True
+                if name in _OVERWRITES or any(a.kwarg_only and a.alias_info for a in func._schema.arguments):
+                    source = args[1] if name == "aten::copy_" else None
+                    region.by_kernel[region.elements(tensor)] = (
+                        isinstance(source, torch.Tensor) and self.share_by_kernels(source) > 0
+                    )
                 if region.is_input:
                     self.report("input_write", region, f"{name} writes to it in place")
         for tensor in tree_leaves(out):
@@ -427,6 +459,9 @@ def written_arguments(func: Any, args: Any, kwargs: Any) -> list[torch.Tensor]:
             found += [t for t in tree_leaves(value) if isinstance(t, torch.Tensor)]
     return found
 
+
+#: What kernels of earlier calls left in memory that is still there: address of the storage -> (the storage, its bytes).
+_left: dict[int, tuple[StorageWeakRef, np.ndarray]] = {}
 
 _active: MemoryMonitor | None = None
 

@@ -9,6 +9,7 @@ import types
 import attrs
 
 from ..python_text import parse_python
+from .counting import counters
 
 #: Modules that a candidate may import, with everything below them that is not refused.
 ALLOWED_IMPORTS = (
@@ -102,7 +103,7 @@ def check_source(source: str, entry: str, kind: str = "fragment", require_kernel
         return [Violation("syntax", line, f"not Python: {getattr(error, 'msg', error)}")]
     walk = _Walk()
     walk.visit(tree)
-    found = walk.found
+    found = walk.found + [Violation("state", line, message) for line, message in counters(tree)]
     defined = [n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))]
     if entry not in defined:
         what = "class" if kind == "module" else "function"
@@ -296,6 +297,9 @@ class _Walk(ast.NodeVisitor):
 
     def visit_Global(self, node: ast.Global) -> None:
         self.refuse("state", node, f"keeps state in global {', '.join(node.names)}")
+
+    def visit_Nonlocal(self, node: ast.Nonlocal) -> None:
+        self.refuse("state", node, f"keeps state in a closure: {', '.join(node.names)}")
 
     def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> None:
         self.refuse("name", node, "defines an async function")

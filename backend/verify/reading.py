@@ -13,8 +13,25 @@ from .verdict import Docket
 #: Share of the work that may be left to ATen compute calls in a fragment's launcher.
 ATEN_SHARE = 0.05
 
+#: Share of the work of a whole file above which it is said that PyTorch does it; its outputs must then come from kernels.
+MIXED_SHARE = 0.5
+
 #: Processor time that a launcher may take for itself, its kernels left out.
 MAX_LAUNCHER_S = 0.5
+
+
+#: Names that begin those of ATen calls that draw random numbers.
+_RANDOM = (
+    "rand",
+    "bernoulli",
+    "multinomial",
+    "normal",
+    "uniform",
+    "exponential",
+    "native_dropout",
+    "poisson",
+    "geometric_",
+)
 
 
 @attrs.frozen
@@ -130,7 +147,8 @@ def contiguous(shape: list[int]) -> list[int]:
 
 def read_observations(
     reply: Reply, names: list[str], docket: Docket, *, expected: list[list[dict[str, Any]]], kind: str,
-    aliases: Collection[str] = (), evidence: dict[str, Any] | None = None, require_kernel: bool = True, random: bool = False,
+    aliases: Collection[str] = (), evidence: dict[str, Any] | None = None, require_kernel: bool = True,
+    random: bool | None = None,
 ) -> None:  # fmt: skip
     """Judge what was observed at runs: the gates trace and memory.
 
@@ -140,6 +158,7 @@ def read_observations(
         kind: ``fragment`` (strict about aliases and ATen work) or ``module``.
         aliases: what outputs of the reference share memory with too: ``input``, ``state``, ``output 0``.
         evidence: of the trace at real sizes; completed here.
+        random: whether the program draws random numbers; None where that is not known.
     """
     evidence = dict(evidence or {})
     runs = runs_of(reply)
@@ -180,6 +199,8 @@ def read_observations(
                 docket.add_failure("trace", "alias", f"output {i} shares its memory with {alias}, expected a new tensor "
                                    f"(at sizes {where})", trace_ms, **evidence)  # fmt: skip
         _work(key, observed, docket, evidence, kind, require_kernel, trace_ms, random)
+    if kind != "fragment" and require_kernel:
+        _share([f.header["observed"] for f in runs.values()], docket, evidence, trace_ms)
     for frame in reply.named("undefined"):
         findings.append(
             "lanes that a load's mask turned off, and that no other= defines, reach an output "
@@ -215,6 +236,27 @@ def read_observations(
         docket.add_skip("memory", "no run was made")
 
 
+def _share(observed: list[dict[str, Any]], docket: Docket, evidence: dict[str, Any], time_ms: float) -> None:
+    """Judge who did the work of all runs of a whole file, part of which may be left to PyTorch.
+
+    Its kernels must do more than copy, and where no kernel writes an output, PyTorch must not have done most of the work.
+    """
+    runs = [o for o in observed if not o["error"] and o["launches"]]
+    aten, own = sum(o["aten_flops"] for o in runs), sum(o["triton_flops"] for o in runs)
+    if not aten or "trace" in docket.reports:
+        return
+    calls = ", ".join(runs[0]["aten"])
+    share = aten / (aten + own)
+    if not own:
+        docket.add_failure("trace", "aten_compute", f"PyTorch does the work ({calls}), and the kernels only copy; expected "
+                           "Triton kernels to do it", time_ms, **evidence)  # fmt: skip
+    elif share > MIXED_SHARE and not any(any(o["by_kernels"]) for o in runs):
+        docket.add_failure("trace", "aten_compute", f"no kernel writes to an output, and {share:.0%} of the work is left to "
+                           f"PyTorch: {calls}; expected Triton kernels to do it", time_ms, **evidence)  # fmt: skip
+    elif share > MIXED_SHARE:
+        docket.flags.append(f"{share:.0%} of the work is left to PyTorch: {calls}")
+
+
 def unread_inputs(reply: Reply) -> set[str]:
     """Return the inputs that no kernel and no call read in any run."""
     found = [set(f.header["observed"]["unread"]) for f in runs_of(reply).values() if not f.header["observed"]["error"]]
@@ -243,10 +285,14 @@ def unjudged_path(replies: Collection[Reply]) -> str:
 
 def _work(
     key: RunKey, observed: dict[str, Any], docket: Docket, evidence: dict[str, Any], kind: str, require_kernel: bool,
-    time_ms: float, random: bool,
+    time_ms: float, random: bool | None,
 ) -> None:  # fmt: skip
     """Judge who did the work of one run."""
     launches = observed["launches"]
+    drawn = [name for name in observed["aten"] if name.startswith(_RANDOM)]
+    if drawn and random is False:
+        docket.add_failure("trace", "aten_compute", f"draws random numbers ({', '.join(drawn)}), and the program does not",
+                           time_ms, **evidence)  # fmt: skip
     total = observed["aten_flops"] + observed["triton_flops"]
     share = observed["aten_flops"] / total if total else 0.0
     if not key.index and not key.config:

@@ -63,7 +63,8 @@ STATISTICS = "nn.functional.batch_norm(self.fc(x), {}, {}, self.bn.weight, self.
 FAULTS = {
     "correct": ("", "", "", ""),
     "relu_left_out": ("tl.maximum(tl.load(x + i, mask=i < n, other=0.0), 0.0)", "tl.load(x + i, mask=i < n, other=0.0)",
-                      "meaning", "wrong_value"),
+                      "trace", "aten_compute"),  # what is left only copies
+    "minimum": ("tl.maximum(", "tl.minimum(", "meaning", "wrong_value"),
     "statistics_not_updated": ("self.bn(self.fc(x))", STATISTICS.format(None, None, True), "meaning", "state"),
     "evaluation_statistics": ("self.bn(self.fc(x))",
                               STATISTICS.format("self.bn.running_mean", "self.bn.running_var", False), "meaning", ""),
