@@ -136,7 +136,12 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
             low = int(lo) if math.isfinite(lo) else low
             high = max(int(hi), low) + 1 if math.isfinite(hi) else low + 7
         if instance.op.name in DISTINCT:
-            order = torch.randperm(t.numel, generator=generator) - (0 if t.dtype == "u8" else t.numel // 2)
+            if t.dtype in ("u8", "i8") and t.numel > 256:
+                # More elements than numbers: no two are equal along an axis.
+                parts = [torch.randperm(n, generator=generator) for n in t.shape]
+                order = torch.stack(torch.meshgrid(*parts, indexing="ij")).sum(0)
+            else:
+                order = torch.randperm(t.numel, generator=generator) - (0 if t.dtype == "u8" else t.numel // 2)
             return order.reshape(t.shape).to(TORCH_DTYPES[t.dtype])
         return ordered(torch.randint(low, high, t.shape, generator=generator), name).to(TORCH_DTYPES[t.dtype])
 

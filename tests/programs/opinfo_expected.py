@@ -28,9 +28,6 @@ class Expected:
 _TIES = "PyTorch leaves open which of equal elements it takes"
 
 EXPECTED: tuple[Expected, ...] = (
-    Expected(
-        "nn.functional.embedding*", "opaque", "aten.embedding_renorm", "max_norm rewrites the table that it reads"
-    ),
     Expected("__getitem__", "refused", "depends on tensor contents", "as many elements as the mask has ones"),
     *(
         Expected(op, "opaque", match, "a rare decomposition")
@@ -81,7 +78,6 @@ EXPECTED: tuple[Expected, ...] = (
     Expected("to_sparse", "refused", "sparse", "the IR has dense tensors alone"),
     *(Expected(op, "opaque", op, "rare") for op in ("histogram", "nonzero_static")),
     Expected("_segment_reduce.*", "opaque", "aten.segment_reduce", "rare; scatter_reduce says the same"),
-    Expected("nn.functional.pdist", "opaque", "aten.pdist", "rare; cdist says the same"),
     *(
         Expected(f"masked.{op}", "refused", "[amax_c2]", "a maximum of no elements, where PyTorch gives no elements")
         for op in ("softmax", "log_softmax", "softmin")
