@@ -12,6 +12,7 @@ import subprocess
 import time
 
 from drt.synth import Relations, Sampler, Spec
+from drt.synth.certify import certify
 from drt.synth.cover import cover
 from drt.synth.stats import impossible_edges, kolmogorov_p, possible_edges, uniformity
 
@@ -45,7 +46,9 @@ def covered() -> None:
         f"{n - len(missing)} have a program, {time.process_time() - began:.0f} s"
     )
     for found in missing:
-        print(f"    {' -> '.join(map(str, found.edge))}: {found.reason}")
+        proof = certify(sampler, found.edge)
+        said = " | ".join(proof.reasons) if proof is not None else f"not proved impossible; {found.reason}"
+        print(f"    {' -> '.join(map(str, found.edge))}: {said}")
 
 
 def main() -> None:

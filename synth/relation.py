@@ -373,13 +373,14 @@ class Relations:
         return None if found is None else found[1].types
 
     def _runs(self, op: OpDef, env: Mapping[str, str], s: Structure, ones: int = 0, runs: int = 24) -> Iterator[Any]:
-        def run() -> Inferred:
-            try:
-                return self._call(op, env, s, ones)[0]
-            except SelectingError as error:
-                raise VerifyError(str(error)) from None
+        return paths(lambda: self._tried(op, env, s, ones)[0], runs)
 
-        return paths(run, runs)
+    def _tried(self, op: OpDef, env: Mapping[str, str], s: Structure, ones: int) -> Any:
+        """Return what :meth:`_call` does; a structure that is none is no valid call."""
+        try:
+            return self._call(op, env, s, ones)
+        except SelectingError as error:
+            raise VerifyError(str(error)) from None
 
     # -- templates ------------------------------------------------------------------------------------------------
 
@@ -416,14 +417,8 @@ class Relations:
         """Yield the templates of a structure without keeping them."""
         op, env = self.ops[signature.op], dict(signature.dtypes)
 
-        def run() -> Any:
-            try:
-                return self._call(op, env, s, ones)
-            except SelectingError as error:
-                raise VerifyError(str(error)) from None
-
         # The first paths are those whose answers are affirmative; most others only say that an equation does not hold.
-        for conditions, (inferred, dims, attributes, operands) in paths(run, runs=4):
+        for conditions, (inferred, dims, attributes, operands) in paths(lambda: self._tried(op, env, s, ones), runs=4):
             template = self._solve(op, env, s, conditions, inferred, dims, attributes, operands)
             if template is not None:
                 yield template
@@ -505,6 +500,19 @@ class Relations:
             solution=solution,
             conditions=conditions,
         )
+
+    def ways(self, signature: Signature, s: Structure, ones: int, runs: int = 64) -> list[Any] | None:
+        """Return every way in which a structure's conditions hold, or None where ``runs`` evaluations do not tell all.
+
+        A way is its conditions, the dimensions of the operands and of each result, and the sizes of what reductions combine.
+        """
+        op, env = self.ops[signature.op], dict(signature.dtypes)
+        done = itertools.count(1)
+        found = []
+        for conditions, (_, (inferred, dims, _, _)) in paths(lambda: (next(done), self._tried(op, env, s, ones)), runs):
+            extents = [substitute_ones(e, dims) for e in self._reduced_extents(op, env, s)]
+            found.append((conditions, dims, [t.shape for t in inferred.types], extents))
+        return found if next(done) <= runs else None
 
     def flops(self, signature: Signature, s: Structure, ones: int, template: Template) -> Any:
         """Return the work of one call as a dimension of the template, or None where only known sizes can tell."""

@@ -54,3 +54,21 @@ def test_an_edge_that_no_types_allow_is_said(sampler: Sampler) -> None:
     edge = min(impossible_edges(sampler))
     (found,) = cover(sampler, [edge])
     assert found.program is None and "no type" in found.reason
+
+
+def test_what_has_no_sizes_is_proved_to_have_none() -> None:
+    pytest.importorskip("ortools")
+    from drt.synth.certify import certify
+
+    cells = Sampler(Spec(level=2, ops=("unsqueeze", "stack", "lstm_cell", "dot", "relu")))
+    proof = certify(cells, ("stack", "lstm_cell", 6))
+    assert proof is not None and proof.cases
+    assert any("4*h.shape[1] == b_hh.shape[0]" in r and "shape (3)" in r for r in proof.reasons)
+    assert all("lstm_cell" in r for r in proof.reasons)
+    proof = certify(cells, ("unsqueeze", "dot", 0))
+    assert proof is not None and all("dot reduces at least two elements: a.shape[0] >= 2" in r for r in proof.reasons)
+    # Edges with programs have no proof.
+    for edge in (("relu", "dot", 0), ("stack", "dot", 1), ("unsqueeze", "lstm_cell", 0)):
+        assert certify(cells, edge) is None
+        (found,) = cover(cells, [edge])
+        assert found.program is not None
