@@ -2,8 +2,9 @@
 
     python benchmarks/judge.py [--only mutants,cheats,right] [--limit N] [--jobs N] [--rules] [--device] [--json FILE] [NAME]
 
-Three corpora (``tests/judge``): seeded mutants of right kernels, hand-written cheats, and right kernels.  The same candidates
-go through three published rules with ``--rules``.  Results are kept in ``build/judge.jsonl``; an interrupted run goes on where
+Three corpora of fragments (``tests/judge``): seeded mutants of right kernels, hand-written cheats, and right kernels; and a
+corpus of whole files (``tests/judge/files``) that are right, wrong or cheat.  The fragments go through three published rules
+too with ``--rules``.  Results are kept in ``build/judge.jsonl``; an interrupted run goes on where
 it was, and a changed judge starts anew.
 """
 
@@ -24,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 import torch
 import triton
 from judge import cheats, equivalence, mutation, repairs, report, runner
+from judge.files.run import judge_all
 from judge.right import HAND_WRITTEN, generated
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,7 +55,7 @@ def cases(options: argparse.Namespace) -> list[runner.Case]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", help="judge only kernels and cheats whose name contains one of these")
-    parser.add_argument("--only", default="mutants,cheats,right", help="corpora, joined by commas")
+    parser.add_argument("--only", default="mutants,cheats,right,files", help="corpora, joined by commas")
     parser.add_argument("--limit", type=int, default=24, help="mutants of each kernel, drawn evenly over kinds; 0: all")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1, help="of the mutants drawn and of the inputs")
@@ -98,7 +100,8 @@ def main() -> None:
     if options.json:
         options.json.write_text(json.dumps(results, indent=1))
         print(f"written: {options.json}")
-    raise SystemExit(report.is_bad(results))
+    files_bad = judge_all(names=options.names) if "files" in options.only.split(",") else False
+    raise SystemExit(int(report.is_bad(results) or files_bad))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import argparse
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -17,6 +17,8 @@ import drt
 from drt.backend.verify import Verdict
 
 from . import FILE_CHEATS, HEADER, PAIRS
+
+CORPORA = ("right", "wrong", "cheats")
 
 
 @attrs.frozen
@@ -59,31 +61,40 @@ def judge(case: FileCase, folder: Path, seed: int = 1) -> Verdict:
     return drt.verify(str(reference), str(candidate), precision=case.precision, device="cpu", seed=seed)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="judge only cases whose name contains one of these")
-    parser.add_argument("--only", default="right,wrong,cheats", help="corpora, joined by commas")
-    parser.add_argument("--seeds", type=int, default=1, help="how often each is judged, with other inputs")
-    options = parser.parse_args()
+def judge_all(only: Collection[str] = CORPORA, names: Collection[str] = (), seeds: int = 1) -> bool:
+    """Judge cases, print those that are judged wrongly and the counts, and return whether there were any.
+
+    Args:
+        only: corpora.
+        names: parts of names; all cases where empty.
+        seeds: how often each is judged, with other inputs.
+    """
     total: Counter[str] = Counter()
     bad: Counter[str] = Counter()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         for case in cases():
-            if case.corpus not in options.only.split(","):
-                continue
-            if options.names and not any(n in case.name for n in options.names):
+            if case.corpus not in only or (names and not any(n in case.name for n in names)):
                 continue
             total[case.corpus] += 1
-            verdicts = [judge(case, Path(folder), seed) for seed in range(1, 1 + options.seeds)]
+            verdicts = [judge(case, Path(folder), seed) for seed in range(1, 1 + seeds)]
             wrong = [v for v in verdicts if v.passed != case.wanted]
             if wrong:
                 bad[case.corpus] += 1
                 print(f"{case.corpus} {case.name}: {case.about if wrong[0].passed else wrong[0].message}", flush=True)
     for corpus, n in total.items():
-        print(f"{corpus}: {n} judged, {bad[corpus]} judged wrongly")
+        print(f"whole files, {corpus}: {n} judged, {bad[corpus]} of them wrongly")
     print(f"{time.perf_counter() - started:.0f} s")
-    raise SystemExit(int(bool(bad)))
+    return bool(bad)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="judge only cases whose name contains one of these")
+    parser.add_argument("--only", default=",".join(CORPORA), help="corpora, joined by commas")
+    parser.add_argument("--seeds", type=int, default=1, help="how often each is judged, with other inputs")
+    options = parser.parse_args()
+    raise SystemExit(int(judge_all(options.only.split(","), options.names, options.seeds)))
 
 
 if __name__ == "__main__":
