@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -19,7 +20,7 @@ from .backend.verify.files import INTERPRETED_ELEMENTS, n_elements_of
 from .backend.verify.judge import tile_constants
 from .backend.verify.reference import process_settings
 from .frontend import import_module, load_model
-from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, builtin_ops
+from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, UsageError, builtin_ops
 from .ways import read_graph
 from .whole import as_fragment
 
@@ -28,6 +29,9 @@ Crop: TypeAlias = Callable[[tuple[tuple[Any, ...], dict[str, Any]]], tuple[tuple
 
 #: Sets of small sizes at which a file that is too large to interpret is judged, at most.
 MAX_SMALL_CALLS = 3
+
+#: Time after which no further set of small sizes is begun.
+SMALL_BUDGET_S = 30.0
 
 #: Axes that may keep their size, one at a time, where a candidate raises without.
 MAX_KEPT = 6
@@ -80,7 +84,7 @@ def verify(
             given = (tuple(example_inputs), kwargs) if crop is None else crop((tuple(example_inputs), kwargs))
             return verify_module(
                 module, candidate, given[0], example_kwargs=given[1], entry=entry, precision=precision, seeds=seeds,
-                device=device, timeout_s=timeout_s, seed=seed,
+                device=device, timeout_s=timeout_s, seed=seed, real=None if crop is None else (tuple(example_inputs), kwargs),
             )  # fmt: skip
 
         if interpreted and _is_large(module, example_inputs, kwargs):
@@ -117,8 +121,8 @@ def _verify_small(
     """Judge a file that is too large to interpret on arguments that are cut to sizes which are not.
 
     The module's parameters keep their sizes, and with them every axis of the arguments that depends on one; the others become
-    small, odd and distinct as for a fragment.  A whole file promises its own sizes alone: where it raises, one axis after
-    another keeps its size.  The values are those of the arguments' first elements.
+    small, odd and distinct as for a fragment.  A whole file promises its own sizes alone: where it raises, more axes keep
+    their size (:func:`_small_shapes`).  The values are those of the arguments' first elements.
 
     Args:
         judge: judges at the sizes that a crop makes, or (None) says that the file is too large.
@@ -131,23 +135,21 @@ def _verify_small(
     except DrtError:
         return judge(None)
     names = [i.name for i in graph.inputs if i.kind == "input"]
-    state = [(i.name, axis) for i in graph.inputs if i.kind != "input" for axis in range(i.type.rank)]
-    axes = sorted(((i.name, k) for i in graph.inputs if i.kind == "input" for k in range(i.type.rank)),
-                  key=lambda place: (_size(graph, place), -place[1]))  # fmt: skip
     failed: Verdict | None = None
-    for kept in ([], *([axis] for axis in axes[:MAX_KEPT])):
-        try:
-            found = instances(as_fragment(graph), ops, tile_constants(source), None, [*state, *kept])
-        except DrtError:
-            continue
+    for shape_sets in _small_shapes(graph, names, tile_constants(source), ops):
         seen: list[str] = []
         passed: Verdict | None = None
-        for instance in found[:MAX_SMALL_CALLS]:
-            shapes = [tuple(int(s) for s in instance.graph.types[name].shape) for name in names]  # type: ignore[arg-type]
+        started = time.monotonic()
+        for shapes in shape_sets:
             if sum(map(math.prod, shapes)) + n >= INTERPRETED_ELEMENTS:
                 continue
+            if seen and time.monotonic() - started > SMALL_BUDGET_S:
+                break
             sizes = ", ".join(f"{name}: {list(s)}" for name, s in zip(names, shapes, strict=True))
-            verdict = judge(_crop(shapes))
+            try:
+                verdict = judge(_crop(shapes))
+            except UsageError:  # values that mean something at the full sizes alone: indices, lengths
+                continue
             if verdict.label in ("raises", "timeout", "compile") and verdict.gate != "policy":
                 failed = failed or attrs.evolve(verdict, message=f"at ({sizes}) it fails: {verdict.message}")
                 break
@@ -162,6 +164,42 @@ def _verify_small(
     reason = f"too large to interpret at its own sizes, and {failed.message}"
     gates = (*(g for g in failed.gates if g.gate == "policy"), GateReport("meaning", "skipped", reason=reason))
     return Verdict(False, "meaning", "not_judged", reason, gates, failed.flags)
+
+
+def _small_shapes(
+    graph: Graph, names: Sequence[str], constants: Sequence[int], ops: OpSet
+) -> Iterator[list[list[tuple[int, ...]]]]:
+    """Yield sets of small shapes of the inputs ``names``, those that ask most of a program first.
+
+    First every axis that may differ is of a size of its own; then one axis after another keeps its size; then sizes that are
+    alike stay alike, and the last axes keep theirs; then only the largest size shrinks.
+    """
+    state = [(i.name, axis) for i in graph.inputs if i.kind != "input" for axis in range(i.type.rank)]
+    axes = sorted(((name, k) for name in names for k in range(graph.types[name].rank)),
+                  key=lambda place: (_size(graph, place), -place[1]))  # fmt: skip
+    for kept in ([], *([axis] for axis in axes[:MAX_KEPT])):
+        try:
+            found = instances(as_fragment(graph), ops, constants, None, [*state, *kept])
+        except DrtError:
+            continue
+        yield [[_shape(at.graph, name) for name in names] for at in found[:MAX_SMALL_CALLS]]
+    full = [_shape(graph, name) for name in names]
+    sizes = {size for shape in full for size in shape}
+    lasting = {_size(graph, place) for place in state}
+    for kept_sizes in (lasting | {shape[-1] for shape in full if shape}, sizes - {max(sizes, default=0)}):
+        for aligned in (False, True):
+            yield [_alike(full, kept_sizes, aligned)]
+
+
+def _alike(full: Sequence[tuple[int, ...]], kept: Collection[int], aligned: bool) -> list[tuple[int, ...]]:
+    """Return shapes in which every size that is not kept has become small: alike where it was, odd or a multiple of tiles."""
+    others = sorted({size for shape in full for size in shape if size > 1} - set(kept))
+    small = {size: min(size, 64 if aligned and size % 64 == 0 else 3 + 2 * k) for k, size in enumerate(others)}
+    return [tuple(small.get(size, size) for size in shape) for shape in full]
+
+
+def _shape(graph: Graph, name: str) -> tuple[int, ...]:
+    return tuple(_size(graph, (name, k)) for k in range(graph.types[name].rank))
 
 
 def _size(graph: Graph, place: tuple[str, int]) -> int:

@@ -50,6 +50,21 @@ def secret_seed() -> int:
     return random.SystemRandom().getrandbits(62)
 
 
+def peaked(x: torch.Tensor) -> torch.Tensor:
+    """Return values far below zero, with one number in a line far above the others, the first and last places first."""
+    n = x.shape[-1]
+    moved = (x - 500.0).contiguous()
+    row = torch.arange(x.numel() // n, device=x.device)
+    place = torch.where(row % 2 == 0, row // 2 % n, n - 1 - row // 2 % n)
+    moved.view(-1, n)[row, place] += 250.0
+    return moved
+
+
+def ascending(x: torch.Tensor) -> torch.Tensor:
+    """Return values that grow along the last axis: running maxima change from tile to tile."""
+    return x + torch.linspace(-6, 6, x.shape[-1], dtype=x.dtype, device=x.device)
+
+
 def draw(
     t: TensorType, family: str, generator: torch.Generator, domain: str = "real", range_: Range | None = None,
     wide: bool = False, device: str = "cpu", ties: Sequence[float] = (),
@@ -103,15 +118,9 @@ def draw(
         chosen = points[torch.randint(0, len(points), shape, **options)]
         x = torch.where(torch.rand(shape, **options) < 0.75, chosen, x)
     elif family in ("peaks", "dips") and shape and x.numel():
-        # Far below zero, with one number in a line that is far above the others, the first and last places first.
-        x = x - 500.0
-        n = shape[-1]
-        row = torch.arange(x.numel() // n, device=device)
-        place = torch.where(row % 2 == 0, row // 2 % n, n - 1 - row // 2 % n)
-        x.view(-1, n)[row, place] += 250.0
-        x = -x if family == "dips" else x
+        x = -peaked(x) if family == "dips" else peaked(x)
     elif family == "ascending" and shape:
-        x = x + torch.linspace(-6, 6, shape[-1], dtype=torch.float64, device=device)
+        x = ascending(x)
     elif family == "zeros":
         x = x * 0
     elif family == "special" and range_ is None:

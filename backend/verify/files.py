@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import copy
 import importlib.util
 import io
 import os
@@ -16,7 +17,8 @@ from typing import Any
 
 import attrs
 import torch
-from torch.utils._pytree import tree_leaves
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils._pytree import tree_leaves, tree_map
 
 from ...ir import UsageError
 from ..candidate import PRECISIONS
@@ -27,11 +29,17 @@ from .draws import ModuleDraws, with_draws
 from .families import secret_seed
 from .judge import one_thread
 from .policy import check_source
-from .reference import MOVES, Reference, ReferenceResult, moved, process_settings, randomize_state
+from .reference import ALIKE, MOVES, Reference, ReferenceResult, moved, process_settings, randomize_state
 from .tolerance import compare
 from .verdict import Docket, Verdict
 
 Inputs = tuple[tuple[Any, ...], dict[str, Any]]
+
+#: Time after which no further call of a candidate is begun in the interpreter.
+BUDGET_S = 40.0
+
+#: Calls before the first one comes once more.
+REPEATED = 3
 
 #: Elements of inputs, parameters and outputs above which interpretation takes minutes.
 INTERPRETED_ELEMENTS = 4_000_000
@@ -78,7 +86,7 @@ def verify_module(
     init_kwargs: Mapping[str, Any] | None = None, new_inputs: Callable[[int], Inputs] | None = None,
     reference_source: str = "", entry: str = "ModelNew", precision: str = "strict", seeds: int = 2,
     device: str = "auto", timeout_s: float = 120.0, seed: int | None = None, policy: bool = True,
-    require_kernel: bool = True,
+    require_kernel: bool = True, real: Inputs | None = None,
 ) -> Verdict:  # fmt: skip
     """Judge whether a file's ``ModelNew`` computes what a module does.
 
@@ -99,6 +107,7 @@ def verify_module(
         timeout_s: wall time of the runs.
         policy: whether the source is held to the policy; for files that DRT wrote itself it need not be.
         require_kernel: fail where no Triton kernel is launched.
+        real: arguments at the sizes that the file is for, where the examples are smaller: there it is traced, not run.
 
     Raises:
         UsageError: the reference raises, an option is wrong, or there is no such file.
@@ -136,16 +145,21 @@ def verify_module(
             is_random = truth.is_random(*base)
             # Of a random program two calls are watched, with arguments of their own; what it draws is compared by many.
             calls = _calls(truth, plan[:2] if is_random else plan, docket)
+            if not is_random:
+                # The same arguments again: an answer that was kept under their values is given out without a launch.
+                calls.insert(REPEATED, calls[0])
     init = (tuple(init_args), dict(init_kwargs or {}))
     if only_device:
         for gate in ("trace", "memory", "meaning"):
             docket.add_skip(gate, "judged on the device")
     else:
-        request = _request(source, entry, model, calls, init, timeout_s, seed)
+        request = _request(source, entry, model, calls, init, timeout_s, seed, real)
         if is_random:
             request = with_draws(request, seed)
         reply = interpreter_sandbox().run(request, timeout_s)
         _read(reply, calls, docket, require_kernel, ModuleDraws(truth, seed) if is_random else None)
+        if real is not None and docket.failure is None:
+            _read_real(reply, model, real, docket)
     if docket.failure is None and use_device:
         from .device import judge_module_on_device
 
@@ -186,17 +200,19 @@ def verify_files(
         init_args, init_kwargs = _arguments(getattr(namespace, "get_init_inputs", list)())
         model = namespace.Model(*init_args, **init_kwargs)
 
-    def new_inputs(k: int) -> Inputs:
+    def given_inputs(k: int) -> Inputs:
         with process_settings, torch.random.fork_rng():
             torch.manual_seed(k % 2**63)
-            given = _arguments(namespace.get_inputs())
-        return given if crop is None else crop(given)
+            return _arguments(namespace.get_inputs())
+
+    def new_inputs(k: int) -> Inputs:
+        return given_inputs(k) if crop is None else crop(given_inputs(k))
 
     args, kwargs = new_inputs(0)
     return verify_module(
         model, candidate, args, example_kwargs=kwargs, init_args=init_args, init_kwargs=init_kwargs,
         new_inputs=new_inputs, reference_source=read_python(path), precision=precision, seeds=seeds,
-        device=device, timeout_s=timeout_s, seed=seed, entry=entry,
+        device=device, timeout_s=timeout_s, seed=seed, entry=entry, real=None if crop is None else given_inputs(0),
     )  # fmt: skip
 
 
@@ -230,7 +246,7 @@ def _arguments(value: Any) -> Inputs:
 # -- the gates --------------------------------------------------------------------------------------------------------
 
 #: Labels that are reported, not judged, for whole files: the dynamic checks decide what these could only hint at.
-_SOFT = ("data_ptr", "_version", "__class__", "base64", "zlib", "__dict__")
+_SOFT = ("data_ptr", "__class__", "base64", "zlib", "__dict__")
 
 
 def _policy(source: str, entry: str, reference_source: str, policy: bool, require_kernel: bool, docket: Docket) -> bool:
@@ -269,20 +285,15 @@ def _without(source: str, reference_source: str) -> str:
 
 
 def _on_cpu(module: torch.nn.Module) -> torch.nn.Module:
-    import copy
-
     return copy.deepcopy(module).to("cpu")
 
 
 def _to_cpu(value: Any) -> Any:
-    from torch.utils._pytree import tree_map
-
     return tree_map(lambda t: t.detach().to("cpu") if isinstance(t, torch.Tensor) else t, value)
 
 
 def _redrawn(value: Any, generator: torch.Generator) -> Any:
     """Return fresh floats of the same mean and spread; integers and booleans are shuffled."""
-    from torch.utils._pytree import tree_map
 
     def draw(t: Any) -> Any:
         if not isinstance(t, torch.Tensor) or t.numel() < 2:
@@ -310,7 +321,8 @@ def _plan(
             sets.append((tuple(_to_cpu(args)), dict(_to_cpu(kwargs))))
         else:
             sets.append(_redrawn(base, generator) if k else base)
-    return [("given", s) for s in sets] + [(m, sets[0]) for m in MOVES if m != "given"]
+    given = [("given", s) for s in sets]
+    return given[:2] + [(m, sets[0]) for m in MOVES if m != "given"] + given[2:]
 
 
 def _calls(truth: Reference, plan: Sequence[tuple[str, Inputs]], docket: Docket) -> list[_Call]:
@@ -325,8 +337,9 @@ def _calls(truth: Reference, plan: Sequence[tuple[str, Inputs]], docket: Docket)
             if k == 0:
                 raise
             continue
-        finite = all(bool(t.isfinite().all()) for t in result.truth if t.is_floating_point())
-        if family != "given" and not finite:
+        if family != "given" and not result.is_finite():
+            continue
+        if family in ALIKE and truth.is_unordered(args, kwargs):
             continue
         if k == 0 and not all(isinstance(t, torch.Tensor) for t in result.eager):
             docket.flags.append("outputs that are no tensors are not compared")
@@ -336,8 +349,9 @@ def _calls(truth: Reference, plan: Sequence[tuple[str, Inputs]], docket: Docket)
 
 
 def _request(
-    source: str, entry: str, model: torch.nn.Module, calls: Sequence[_Call], init: Inputs, timeout_s: float, seed: int
-) -> Frame:
+    source: str, entry: str, model: torch.nn.Module, calls: Sequence[_Call], init: Inputs, timeout_s: float, seed: int,
+    real: Inputs | None,
+) -> Frame:  # fmt: skip
     tensors = {f"state.{n}": t for n, t in model.state_dict().items() if isinstance(t, torch.Tensor)}
     tensors["init"] = _pickled(init)
     runs = []
@@ -347,20 +361,51 @@ def _request(
     leaves = tree_leaves((calls[0].args, calls[0].kwargs))
     header = {
         "kind": "module", "source": source, "entry": entry, "training": model.training, "runs": runs,
-        "names": [f"argument {i}" for i in range(len(leaves))], "budget_s": timeout_s * 0.8, "seed": seed % 2**31,
+        "names": [f"argument {i}" for i in range(len(leaves))], "budget_s": min(BUDGET_S, timeout_s * 0.8),
+        "seed": seed % 2**31,
         "updated": sorted({n for c in calls for n in c.result.updated}),
     }  # fmt: skip
+    if real is not None:
+        header["real"] = [_spec(leaf) for leaf in tree_leaves(real)]
     return Frame(header, tensors)
 
 
-def _expected(result: ReferenceResult) -> list[dict[str, Any]]:
+def _spec(leaf: Any) -> dict[str, Any] | None:
+    """Return what a fake tensor is made from; None for what is no tensor."""
+    if not isinstance(leaf, torch.Tensor):
+        return None
+    return {"shape": list(leaf.shape), "stride": list(leaf.stride()), "dtype": str(leaf.dtype).removeprefix("torch.")}
+
+
+def _expected(outputs: Sequence[Any]) -> list[dict[str, Any]]:
     out = []
-    for t in result.eager:
+    for t in outputs:
         if isinstance(t, torch.Tensor):
             shape = list(t.shape)
             layouts = [list(t.stride()), reading.contiguous(shape)]
             out.append({"shape": shape, "dtype": str(t.dtype).removeprefix("torch."), "strides": layouts})
     return out
+
+
+def _outputs_at(model: torch.nn.Module, real: Inputs) -> list[Any]:
+    """Return what a module gives for arguments, as tensors without values; the module's own stay what they are."""
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode, torch.no_grad():
+        args, kwargs = tree_map(lambda t: mode.from_tensor(t) if isinstance(t, torch.Tensor) else t, real)
+        return tree_leaves(copy.deepcopy(model)(*args, **kwargs))
+
+
+def _read_real(reply: Reply, model: torch.nn.Module, real: Inputs, docket: Docket) -> None:
+    """Judge the trace at the sizes that the file is for: its outputs, and that it goes a way that was judged."""
+    try:
+        expected = _expected(_outputs_at(model, real))
+    except Exception as error:
+        docket.flags.append(f"not traced at its own sizes: the reference raises {type(error).__name__}")
+        return
+    reading.read_fake(reply, expected, docket)
+    path = reading.unjudged_path([reply]) if docket.failure is None else ""
+    if path:
+        message = f"at its own sizes the file {path}, which it did at none of the smaller sizes that could be judged"
+        docket.add_failure("trace", "unjudged_path", message)
 
 
 def _read(
@@ -369,11 +414,12 @@ def _read(
     if not reading.read_start(reply, docket, "the file"):
         return
     names = [f"{c.family} ({_shapes((c.args, c.kwargs))})" for c in calls]
-    expected = [_expected(c.result) for c in calls]
+    expected = [_expected(c.result.eager) for c in calls]
     aliases = set().union(*(c.result.aliases for c in calls))
     reading.read_observations(
-        reply, names, docket, expected=expected, kind="module", aliases=aliases, require_kernel=require_kernel
-    )
+        reply, names, docket, expected=expected, kind="module", aliases=aliases, require_kernel=require_kernel,
+        random=random is not None,
+    )  # fmt: skip
     if random is not None:
         random.judge(reply, [(c.args, c.kwargs) for c in calls], docket)
         return

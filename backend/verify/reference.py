@@ -11,9 +11,11 @@ from typing import Any
 import attrs
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 from ...ir import UsageError
+from .families import ascending, peaked
 from .judge import reference_evaluations
 
 _LOW = (torch.float32, torch.float16, torch.bfloat16)
@@ -120,6 +122,23 @@ class ReferenceResult:
     updated_variants: dict[str, list[torch.Tensor]] = attrs.field(eq=False)
     aliases: set[str] = attrs.field(eq=False)
 
+    def is_finite(self) -> bool:
+        """Return whether neither the truth nor what PyTorch gives has infinities or NaN."""
+        floats = [t for t in (*self.truth, *self.eager) if isinstance(t, torch.Tensor) and t.is_floating_point()]
+        return all(bool(t.isfinite().all()) for t in floats)
+
+
+class _Names(TorchDispatchMode):
+    """Collects the names of the operators that are called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.names.add(str(func))
+        return func(*args, **(kwargs or {}))
+
 
 class Reference:
     """A module whose state is fixed, and what it gives.
@@ -141,15 +160,24 @@ class Reference:
             return copied(*_clone(args), **_clone(kwargs)), copied
 
     def is_random(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
-        """Return whether two calls with the same arguments differ."""
+        """Return whether two calls with the same arguments differ; raises UsageError where the reference raises."""
         results = []
         for k in range(2):
             torch.manual_seed(self.seed + k)
-            results.append(tree_leaves(self.call(args, kwargs)[0]))
+            try:
+                results.append(tree_leaves(self.call(args, kwargs)[0]))
+            except Exception as error:
+                raise _raised(error) from None
         return any(
             isinstance(a, torch.Tensor) and not torch.equal(a.nan_to_num(), b.nan_to_num())
             for a, b in zip(*results, strict=True)
         )
+
+    def is_unordered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+        """Return whether a call sorts or selects, so that which of equal numbers it takes is PyTorch's secret."""
+        with _Names() as called:
+            self.call(args, kwargs)
+        return any(name.startswith(_UNORDERED) for name in called.names)
 
     def run(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> ReferenceResult:
         """Return the truth and the evaluations of one call.
@@ -163,7 +191,7 @@ class Reference:
             with torch.no_grad():
                 eager = tree_leaves(copied(*given_args, **given_kwargs))
         except Exception as error:
-            raise UsageError(f"the reference raises {type(error).__name__}: {error}", subject="verify") from None
+            raise _raised(error) from None
         tensors = [t for t in eager if isinstance(t, torch.Tensor)]
         state, after = self.module.state_dict(), copied.state_dict()
         changed = [n for n in state if not torch.equal(state[n].nan_to_num(), after[n].nan_to_num())]
@@ -196,6 +224,10 @@ class Reference:
         return ReferenceResult(truth, variants, eager, {n: wide_state[n] for n in changed}, collected, aliases)
 
 
+def _raised(error: Exception) -> UsageError:
+    return UsageError(f"the reference raises {type(error).__name__}: {error}", subject="verify")
+
+
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, torch.Tensor)
 
@@ -204,14 +236,33 @@ def _clone(value: Any) -> Any:
     return tree_map(lambda t: t.clone() if isinstance(t, torch.Tensor) else t, value)
 
 
-#: Ways to move example inputs where shortcuts of a candidate show; ``given`` are the examples.
-MOVES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
+Move = Callable[[torch.Tensor, torch.Generator], torch.Tensor]
+
+
+def _in_lines(move: Callable[[torch.Tensor], torch.Tensor]) -> Move:
+    """Return a move of tensors that have lines; others stay."""
+    return lambda t, g: move(t) if t.dim() and t.numel() > 1 else t
+
+
+#: Ways to move example inputs where shortcuts of a candidate show, the most telling first; ``given`` are the examples.
+MOVES: dict[str, Move] = {
     "given": lambda t, g: t,
+    "peaks": _in_lines(peaked),
     "signed": lambda t, g: t * (torch.randint(0, 2, t.shape, generator=g) * 2 - 1).to(t),
+    "offset": lambda t, g: t + 30,  # a variance as the difference of two large numbers
+    "negative": lambda t, g: -t.abs(),
+    "ascending": _in_lines(ascending),
+    "ties": lambda t, g: (t * 2).round() / 2,
+    "huge": lambda t, g: t * 150,
+    "zeros": lambda t, g: t * 0,
+    "shifted": lambda t, g: t - 0.5 * t.abs().mean() - 0.25,
     "large": lambda t, g: t * 3,
     "small": lambda t, g: t * 0.01,
-    "shifted": lambda t, g: t - 0.5 * t.abs().mean() - 0.25,
 }
+
+#: Moves that make numbers alike, and operators of which PyTorch does not say which of equal numbers they take.
+ALIKE = ("ties", "zeros")
+_UNORDERED = ("aten.topk", "aten.sort", "aten.argsort", "aten.kthvalue", "aten.mode", "aten.median", "aten.unique")
 
 
 def moved(value: Any, family: str, generator: torch.Generator) -> Any:

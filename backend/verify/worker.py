@@ -9,7 +9,7 @@ import io
 import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,8 +31,14 @@ _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf
            "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
 
 
-def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[str, Any]:
+def trace_fake(
+    entry: Callable[..., Any], inputs: Sequence[dict[str, Any] | None], others: Sequence[Any] = ()
+) -> dict[str, Any]:
     """Run a launcher on fake tensors of the real sizes, which say that they are on a CUDA device; nothing is computed.
+
+    Args:
+        inputs: ``shape``, ``stride`` and ``dtype`` of each argument; None for those that are no tensors.
+        others: the arguments that are no tensors, at their places.
 
     Returns:
         ``launches`` (name, grid), ``outputs``, ``constants``, ``aten`` (calls that compute) and ``cpu_s`` (what the launcher
@@ -42,12 +48,14 @@ def trace_fake(entry: Callable[..., Any], inputs: list[dict[str, Any]]) -> dict[
     began = time.process_time()
     try:
         with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), calls, torch.no_grad(), recorder, PretendCuda():
-            fake = [torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES[i["dtype"]]) for i in inputs]
+            fake = [
+                others[k] if i is None
+                else torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES.get(i["dtype"]) or getattr(torch, i["dtype"]))
+                for k, i in enumerate(inputs)
+            ]  # fmt: skip
             out = entry(*fake)
             given = {id(t) for t in fake}
-            outputs = [
-                {**describe(o), "is_input": id(o) in given} for o in (out if isinstance(out, (tuple, list)) else (out,))
-            ]
+            outputs = [{**describe(o), "is_input": id(o) in given} for o in tree_leaves(out)]
     except (DataDependentOutputException, DynamicOutputShapeException, UnsupportedOperatorException) as error:
         return {"skipped": f"cannot be traced without values: {error_text(error)}"}
     except Exception as error:
@@ -357,6 +365,13 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
             if not torch.equal(_bits(t.contiguous()), _bits(state[n].contiguous()))
         }  # fmt: skip
 
+    if h.get("real"):
+        channel.send("stage", name="trace")
+        started = time.perf_counter()
+        fake = trace_fake(call, h["real"], arguments(0))
+        channel.send("fake", time_ms=(time.perf_counter() - started) * 1e3, **fake)
+        if "error" in fake:
+            return
     enough = ENOUGH_RUNS["module"]
     if _judge_runs(runner, h["runs"], arguments, h["names"], channel, h["budget_s"], enough, restore, changed):
         _draw_runs(runner, h, arguments, channel, restore, changed)
