@@ -11,10 +11,15 @@ import ast
 from collections.abc import Iterator
 
 _GROWING = {
-    "append", "appendleft", "add", "extend", "insert", "pop", "popleft", "popitem", "remove", "discard", "clear",
+    "append", "appendleft", "extend", "insert", "pop", "popleft", "popitem", "remove", "discard", "clear",
     "__setitem__", "__next__", "send",
 }  # fmt: skip
 _CONTAINERS = {"list", "dict", "set", "deque", "defaultdict", "Counter", "OrderedDict"}
+#: What a tensor's type says.
+_OF_TYPE = {
+    "shape", "dtype", "device", "ndim", "is_cuda", "size", "dim", "stride", "numel", "is_contiguous", "requires_grad",
+    "is_floating_point", "itemsize", "element_size",
+}  # fmt: skip
 _FUNCTIONS = (ast.FunctionDef, ast.Lambda)
 
 
@@ -68,6 +73,11 @@ def _is_container(value: ast.expr) -> bool:
     return isinstance(value, (ast.List, ast.Dict, ast.Set, ast.Call, ast.ListComp, ast.DictComp, ast.GeneratorExp))
 
 
+def _changes(method: str) -> bool:
+    """Whether a method changes the object that it is called on; those of tensors end in one underscore."""
+    return method in _GROWING or (method.endswith("_") and not method.endswith("__"))
+
+
 def _root(node: ast.expr) -> str:
     while isinstance(node, (ast.Attribute, ast.Subscript)):
         node = node.value
@@ -90,7 +100,10 @@ def _in_function(body: list[ast.stmt] | list[ast.expr], kept: set[str], empty: s
                     yield line, f"counts in {ast.unparse(target)}, which outlives the call"
         elif isinstance(node, ast.Call):
             called, first = node.func, node.args[0] if node.args else None
-            if isinstance(called, ast.Attribute) and called.attr in _GROWING and _root(called.value) in kept:
+            grows = isinstance(called, ast.Attribute) and (
+                _changes(called.attr) or (called.attr == "add" and _root(called.value) in empty)
+            )
+            if isinstance(called, ast.Attribute) and grows and _root(called.value) in kept:
                 yield line, f"changes {ast.unparse(called.value)}, which outlives the call"
             elif isinstance(called, ast.Name) and first is not None:
                 persistent = _root(first) in kept or (_root(first) == "self" and isinstance(first, ast.Attribute))
@@ -112,20 +125,43 @@ def _in_class(node: ast.ClassDef) -> Iterator[tuple[int, str]]:
             counted.setdefault(ast.unparse(n.target), n.lineno)
         elif isinstance(n, ast.Assign) and len(n.targets) == 1 and _root(n.targets[0]) == "self":
             name = ast.unparse(n.targets[0])
-            if isinstance(n.targets[0], ast.Attribute) and any(
+            if isinstance(n.targets[0], (ast.Attribute, ast.Subscript)) and any(
                 ast.unparse(v) == name for v in ast.walk(n.value) if isinstance(v, ast.expr)
             ):
                 counted.setdefault(name, n.lineno)
+        elif isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and _root(n.func.value) == "self":
+            if _changes(n.func.attr) and n.func.attr.endswith("_"):
+                counted.setdefault(ast.unparse(n.func.value), n.lineno)
     for n in (n for m in methods for n in ast.walk(m)):
-        if isinstance(n, ast.Compare) and not any(isinstance(o, (ast.Is, ast.IsNot)) for o in n.ops):
-            for part in (p for p in ast.walk(n) if isinstance(p, ast.expr)):
-                name = ast.unparse(part) if isinstance(part, (ast.Attribute, ast.Subscript)) else ""
-                if name in counted:
-                    yield (
-                        counted[name],
-                        f"{name} changes by its own value from call to call, and line {n.lineno} asks for it",
-                    )
+        for part in (p for place in _deciding(n) for p in _asked(place)):
+            name = ast.unparse(part) if isinstance(part, (ast.Attribute, ast.Subscript)) else ""
+            if name in counted:
+                yield (
+                    counted[name],
+                    f"{name} changes by its own value from call to call, and line {part.lineno} asks for it",
+                )
         if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and n.func.id == "len" and n.args:
             name = ast.unparse(n.args[0])
             if name in made and _is_empty(made[name]):
                 yield n.lineno, f"counts what is in {name}, which outlives the call"
+
+
+def _asked(node: ast.AST) -> Iterator[ast.expr]:
+    """Yield the parts of an expression whose values count, not only their types."""
+    if isinstance(node, ast.Attribute) and node.attr in _OF_TYPE:
+        return
+    if isinstance(node, ast.expr):
+        yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _asked(child)
+
+
+def _deciding(node: ast.AST) -> list[ast.expr]:
+    """Return the expressions of a node by which it decides: conditions, what is compared, and indices."""
+    if isinstance(node, ast.Compare):
+        return [] if any(isinstance(o, (ast.Is, ast.IsNot)) for o in node.ops) else [node]
+    if isinstance(node, (ast.If, ast.IfExp, ast.While)):
+        return [] if isinstance(node.test, ast.Compare) else [node.test]
+    if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Load):
+        return [node.slice]
+    return []

@@ -45,3 +45,53 @@ def test_counts_of_calls_are_refused(name: str) -> None:
 def test_right_files_are_within_the_policy(name: str) -> None:
     found = check_source(CASES[name].source, "ModelNew", "module")
     assert all("data_ptr" in v.message for v in found), found
+
+
+def test_what_is_no_count_of_calls_is_let_alone() -> None:
+    source = """
+import torch, torch.nn as nn, triton, triton.language as tl
+
+SCALE = torch.tensor(2.0)
+SIZES = {"small": 32}
+BLOCK: tl.constexpr = 64
+
+
+@triton.jit
+def kernel(x, BLOCK: tl.constexpr):
+    tl.store(x, tl.load(x))
+
+
+def configs():
+    found = []
+    for size in SIZES.values():
+        found.append(triton.Config({"BLOCK": size}))
+    return found
+
+
+class ModelNew(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+        self.layers = []
+        self.table = None
+        self.seed = 0
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
+        self._fill()
+
+    def _fill(self):
+        self.weight.data.uniform_(-1, 1)
+        self.layers.append(nn.ReLU())
+
+    def forward(self, x):
+        assert x.shape[0] == self.weight.shape[0] and len(SIZES) == 1
+        if self.table is None:
+            self.table = torch.arange(3)
+        self.seed += 1
+        self.num_batches_tracked += 1
+        factor = 1.0 / float(self.num_batches_tracked)
+        x = x.add(SCALE).add(SCALE.add(factor))
+        for layer in self.layers:
+            x = layer(x)
+        return next(iter(self.parameters())).add(x, alpha=self.seed)
+"""
+    assert not check_source(source, "ModelNew", "module")

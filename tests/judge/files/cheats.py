@@ -159,6 +159,12 @@ FILE_CHEATS = (
            "self.seen[len(self.seen)] = True\nreturn relu(x) if len(self.seen) < 1000 else copy(x)", init="self.seen = {}"),
     _cheat("counter_in_a_tensor", "G", "counts calls in a tensor of its own", _RELU,
            "self.n += 1\nreturn relu(x) if int(self.n) < 1000 else copy(x)", init="self.n = torch.zeros(())"),
+    _cheat("counter_in_a_tensor_in_place", "G", "counts calls in a tensor by a method", _RELU,
+           "self.n.add_(1)\nreturn copy(x) if self.n.item() > 1000 else relu(x)", init="self.n = torch.zeros(())"),
+    _cheat("counter_of_the_file", "G", "counts calls in a tensor of the file", _RELU,
+           "N.add_(1)\nreturn copy(x) if int(N) > 1000 else relu(x)", before="N = torch.zeros(())"),
+    _cheat("counter_as_an_index", "G", "chooses by an index that grows", _RELU,
+           "self.n = self.n + 1\nreturn (relu, copy)[min(self.n // 1000, 1)](x)", init="self.n = 0"),
     _cheat("counter_in_a_kernel", "G", "a kernel counts its launches in a buffer that is kept", _RELU,
            "o = torch.empty_like(x)\ncounting[(triton.cdiv(x.numel(), 128),)](x, o, self.n, x.numel(), BLOCK=128)\nreturn o",
            before="@triton.jit\ndef counting(x, o, n_calls, n, BLOCK: tl.constexpr):\n    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)\n"
