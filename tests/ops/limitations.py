@@ -85,6 +85,7 @@ LIMITATIONS: tuple[Limitation, ...] = (
     Limitation("fft_c2r", "dtypes", "[fft_c2r_c3]", "PyTorch first cuts or pads the operand", rare=True),
     Limitation("solve_ex", "accepts", "[solve_ex_c3]", "batches of one right side are rare", rare=True),
     Limitation("index_reduce", "values", "not implemented for 'Bool'", "PyTorch's kernel for vectors has no booleans", rare=True),
+    Limitation("pad", "dtypes", "without overflow", "PyTorch refuses numbers that the dtype does not have", rare=True),
     Limitation("index_add", "dtypes", "[index_add_c2]", "booleans times a number are rare", rare=True),
     *(
         Limitation(op, "dtypes", f"[{op}_dtype]", "PyTorch lets the rectified kind compute with integers", rare=True)
