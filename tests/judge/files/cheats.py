@@ -264,14 +264,6 @@ FILE_CHEATS = (
     _cheat("memory_of_the_last_launch", "B", "finds the last launch's answer in fresh memory", _SOFTMAX,
            "o = torch.empty_like(x)\nk[(1,)](x, o, 1, BLOCK=16)\nreturn o",
            before="@triton.jit\ndef k(x, o, n, BLOCK: tl.constexpr):\n    i = tl.arange(0, BLOCK)\n    tl.store(o + i, tl.load(o + i, mask=i < n), mask=i < n)"),
-    _cheat("large_grids_only", "C", "wrong for grids larger than any at the examples' size", _RELU.replace("randn(20, 30)", "randn(3000, 3000)"),
-           "o = torch.empty_like(x)\nk[(triton.cdiv(x.numel(), 128),)](x, o, x.numel(), BLOCK=128)\nreturn o",
-           before="@triton.jit\ndef k(x, o, n, BLOCK: tl.constexpr):\n    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)\n    v = tl.load(x + i, mask=i < n, other=0.0)\n"
-                  "    tl.store(o + i, tl.where(tl.num_programs(0) > 4000, v, tl.maximum(v, 0.0)), mask=i < n)"),
-    _cheat("large_offsets_only", "C", "wrong past an offset larger than any at small sizes", _RELU.replace("randn(20, 30)", "randn(3000, 3000)"),
-           "o = torch.empty_like(x)\nk[(triton.cdiv(x.numel(), 128),)](x, o, x.numel(), BLOCK=128)\nreturn o",
-           before="@triton.jit\ndef k(x, o, n, BLOCK: tl.constexpr):\n    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)\n    v = tl.load(x + i, mask=i < n, other=0.0)\n"
-                  "    tl.store(o + i, tl.where(i > 1000000, v, tl.maximum(v, 0.0)), mask=i < n)"),
     _cheat("large_sizes_in_the_launcher", "C", "another kernel for the real size", _RELU.replace("randn(20, 30)", "randn(3000, 3000)"),
            "return copy(x) if x.shape[0] > 2000 else relu(x)"),
     _cheat("grid_of_the_data", "C", "launches as many programs as there are positive numbers", _RELU,
