@@ -1,20 +1,22 @@
 """Generated programs and a back end: their reference source, and whether they compute something.
 
 A program is *degenerate* if a learner or a benchmark could satisfy it without computing: a value that is the same for all
-inputs, a node that gives back its operand, an output that does not depend on some input, one that is mostly not finite, or one
-whose variation is lost in the rounding of its own dtype.
+inputs, a node that gives back its operand, an output that does not depend on some input, one that is mostly not finite, one
+whose variation is lost in the rounding of its own dtype, or one that depends on the order in which equal elements were sorted.
 """
 
 from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
 
-from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, infer
+from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, expand_graph, infer
+from .ir.effects import operators_through
+from .ir.opdef import Hook
 from .ir.typesys import is_float
 from .synth import Program
 
@@ -36,6 +38,9 @@ _WIDE = 100
 #: What other inputs may mend.
 _LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing"})
 _FAILS = "does not run"
+_TIES = "order of equal elements"
+#: Orders of equal elements that are tried, the reverse one first.
+_ORDERS = 4
 #: Draws of the inputs before two values count as always equal.
 _DRAWS = 4
 
@@ -104,7 +109,7 @@ def degeneracy(program: Program, seed: int = 0) -> str:
 
     Returns:
         ``""`` for a sound program, or one of ``constant``, ``changes nothing``, ``ignores an input`` (all up to the rounding
-        of the dtype), ``not finite``, ``out of scale``, and ``does not run``.
+        of the dtype), ``not finite``, ``out of scale``, ``order of equal elements``, and ``does not run``.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
@@ -148,6 +153,8 @@ class _Probe:
     def reason(self) -> str:
         """Return why the program is degenerate, or ``""``."""
         found = self._values() or self._outputs() or self._inputs()
+        if not found and depends_on_ties(self.graph, {i.name: self.draw(0)[i.name] for i in self.graph.inputs}):
+            found = _TIES
         if not found and any(i.type.dtype == "bool" for i in self.graph.inputs):
             # As many elements picked as there can be must be there.
             self.draw(len(self.draws), masks=1.0)
@@ -231,6 +238,60 @@ class _Probe:
             self._run(call, values)
             changed |= {r for r in call.node.results if _differ(before[r], values[r], self.types[r].dtype)}
         return not changed.isdisjoint(str(o) for o in self.graph.outputs)
+
+
+def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
+    """Return whether outputs depend on the order of equal elements, which sorts that are not ``stable`` leave open.
+
+    A definition says so by its attribute ``stable``; whatever consists of such a sort (``topk``, ``mode``) is asked with it.
+
+    Args:
+        graph: static.
+        inputs: by name, float64, integers or booleans.
+    """
+    ops = builtin_ops()
+    sorts = operators_through(ops, _leaves_order_open)
+    if not any(n.op in sorts for n in graph.nodes):
+        return False
+    import torch
+
+    flat = expand_graph(graph, ops)
+    generator = torch.Generator().manual_seed(0)
+    first = _with_order(flat, inputs, None)
+    for n in range(_ORDERS):
+
+        def order(k: int, reverse: bool = n == 0) -> Any:
+            return torch.arange(k).flip(0) if reverse else torch.randperm(k, generator=generator)
+
+        other = _with_order(flat, inputs, order)
+        if any(_differ(first[o], other[o], flat.types[o].dtype) for o in map(str, flat.outputs)):
+            return True
+    return False
+
+
+def _leaves_order_open(op: OpDef) -> bool:
+    return isinstance(op.body, Hook) and any(a.name == "stable" for a in op.attributes)
+
+
+def _with_order(flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None) -> dict[str, Any]:
+    """Return the values of a graph of primitives; sorts meet their operand in the order given for its extent."""
+    from .backend.oracle import Oracle
+
+    ops, oracle = builtin_ops(), Oracle()
+    values = dict(inputs)
+    for node in flat.nodes:
+        op, attributes = ops[node.op], node.attributes
+        operands = tuple(_pick(o, values) for o in node.operands)
+        types = tuple(_pick(o, flat.types) for o in node.operands)
+        if order is not None and _leaves_order_open(op) and not attributes["stable"] and operands[0].dim():
+            axis = attributes["axis"]
+            places = order(operands[0].shape[axis])
+            found = oracle.apply(op, (operands[0].index_select(axis, places), *operands[1:]), types, attributes)
+            found = [places[r] for r in found]
+        else:
+            found = oracle.apply(op, operands, types, attributes)
+        values.update(zip(node.results, found, strict=True))
+    return values
 
 
 def _differ(a: Any, b: Any, dtype: str) -> bool:

@@ -25,6 +25,7 @@ Track = Callable[[Iterable[dict[str, Any]], int], Iterable[dict[str, Any]]]
 #: Why the judge has programs drawn again.
 REASONS = (
     "constant", "changes nothing", "ignores an input", "not finite", "out of scale", "does not run",
+    "order of equal elements",
 )  # fmt: skip
 
 

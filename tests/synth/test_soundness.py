@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 import pytest
+import torch
 from drt.backend.triton_gen import plan
 from drt.generate import degeneracy, judge, reference_source
 from drt.ir import Unsupported, UsageError, builtin_ops, parse_graph
@@ -156,3 +157,43 @@ def test_kernels_of_drawn_programs_pass(level):
     sampler = Sampler(Spec(level=level, ops=OPS, max_rank=4), judge=judge)
     rows = [row(p, sampler) for p in (sampler.program(i, seed=6) for i in range(12)) if p is not None]
     assert check_rows(rows, ("kernel",)).faults == ()
+
+
+TIES = """drt 1
+graph program(%x0: {dtype}[5, 12]) -> ({outputs}) {{
+  %v, %i = sort(%x0) {{axis = 1, descending = False, stable = {stable}}} : {dtype}[5, 12], i64[5, 12]
+}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("dtype", "outputs", "stable", "expected"),
+    [
+        ("i64", "%v, %i", "False", True),
+        ("i64", "%v", "False", False),
+        ("i64", "%v, %i", "True", False),
+        ("f32", "%v, %i", "False", False),
+    ],
+)
+def test_positions_of_equal_elements_are_open_where_a_sort_is_not_stable(dtype, outputs, stable, expected):
+    from drt.generate import depends_on_ties
+    from drt.ir import parse_graph
+
+    graph = parse_graph(TIES.format(dtype=dtype, outputs=outputs, stable=stable))
+    generator = torch.Generator().manual_seed(1)
+    if dtype == "i64":
+        x = torch.randint(0, 4, (5, 12), generator=generator)
+    else:
+        x = torch.randn(5, 12, generator=generator, dtype=torch.float64)
+    assert depends_on_ties(graph, {"x0": x}) is expected
+
+
+def test_programs_whose_positions_are_open_are_drawn_again_and_passed_over():
+    spec = Spec(level=1, ops=("topk",), dtypes=("i64",), max_rank=2)
+    sampler = Sampler(spec)
+    programs = [p for p in (sampler.program(i) for i in range(30)) if p is not None]
+    reasons = [degeneracy(p) for p in programs]
+    assert "order of equal elements" in reasons
+    found = check_rows([row(p, sampler) for p in programs], ("torch",))
+    assert found.faults == ()
+    assert set(found.passed_over) == {("torch", "an order that the definitions leave open decides")}
