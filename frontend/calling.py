@@ -72,7 +72,10 @@ class InSpec:
                 kwargs = {k: kwargs[k] for k in wanted}
         leaves, tree = pytree.tree_flatten((args, kwargs))
         if tree != self.tree:
-            raise UsageError(f"arguments {tree} given, expected the structure of the example inputs: {self.tree}")
+            raise UsageError(
+                f"given {_structure(tree)}, expected the structure of the example inputs: {_structure(self.tree)}",
+                subject="arguments",
+            )
         tensors = []
         for leaf, value, path in zip(self.leaves, leaves, self.paths, strict=True):
             if isinstance(leaf, Baked):
@@ -169,6 +172,17 @@ def _tree_source(tree: Any, leaves: Any) -> str:
     if tree.type is type(None):
         return "None"
     raise UsageError(f"the result is a {tree.type.__name__}, expected tensors, tuples, lists and dicts")
+
+
+def _structure(tree: pytree.TreeSpec) -> str:
+    """Return Python text of ``(args, kwargs)`` with a star for each leaf."""
+
+    class Leaf:
+        def __repr__(self) -> str:
+            return "*"
+
+    args, kwargs = pytree.tree_unflatten([Leaf() for _ in range(tree.num_leaves)], tree)
+    return f"({', '.join([*map(repr, args), *(f'{k}={v!r}' for k, v in kwargs.items())])})"
 
 
 def argument_paths(

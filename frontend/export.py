@@ -137,6 +137,7 @@ def import_module(
             depend on tensor contents, control flow); placed at the user's line where PyTorch knows it.
     """
     ops = builtin_ops() if ops is None else ops
+    _require_call(module, example_inputs, example_kwargs)
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
     owner = module if isinstance(module, torch.nn.Module) else _as_module(module)
     title = name or getattr(module, "__name__", type(module).__name__)
@@ -275,12 +276,25 @@ def quiet() -> Iterator[None]:
 def _mode(module: torch.nn.Module, training: bool | None) -> Iterator[None]:
     modes = [(m, m.training) for m in module.modules()]
     if training is not None:
-        module.train(training)
+        with contextlib.suppress(NotImplementedError):  # an exported module has the mode that it was exported in
+            module.train(training)
     try:
         yield
     finally:
         for m, was in modes:
             m.training = was
+
+
+def _require_call(module: Any, args: Any, kwargs: Any) -> None:
+    """Raise UsageError unless a module, or a function, comes with a list of arguments and a dict of them."""
+    if isinstance(module, torch.export.ExportedProgram):
+        raise UsageError("is an ExportedProgram, expected its module() here, or import_exported", subject="module")
+    if isinstance(module, type):
+        raise UsageError(f"is the class {module.__name__}, expected an object of it", subject="module")
+    if not isinstance(args, (list, tuple)):
+        raise UsageError(f"is a {type(args).__name__}, expected a list of arguments", subject="example_inputs")
+    if kwargs is not None and not isinstance(kwargs, Mapping):
+        raise UsageError(f"is a {type(kwargs).__name__}, expected arguments by name", subject="example_kwargs")
 
 
 def _as_module(function: Callable[..., Any]) -> torch.nn.Module:
@@ -293,6 +307,15 @@ def _as_module(function: Callable[..., Any]) -> torch.nn.Module:
         renamed = types.FunctionType(code, function.__globals__, "forward", function.__defaults__, function.__closure__)
         renamed.__kwdefaults__ = function.__kwdefaults__
         function = renamed
+    elif not isinstance(function, types.MethodType):
+        called = function
+
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            return called(*args, **kwargs)
+
+        with contextlib.suppress(TypeError, ValueError):
+            forward.__signature__ = inspect.signature(called)  # type: ignore[attr-defined]
+        function = forward
     module.forward = function
     return module
 
@@ -300,6 +323,8 @@ def _as_module(function: Callable[..., Any]) -> torch.nn.Module:
 def _dynamic_shapes(dynamic: Dynamic, module: torch.nn.Module, args: Any, kwargs: Any) -> dict[str, Any]:
     names = list(inspect.signature(module.forward).parameters)
     known = [*names[: len(args)], *kwargs]
+    if not isinstance(dynamic, Mapping):
+        raise UsageError(f"is a {type(dynamic).__name__}, expected {{argument: {{axis: name}}}}", subject="dynamic")
     for key in dynamic:
         if key not in known:
             raise UsageError(

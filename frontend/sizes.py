@@ -174,21 +174,28 @@ def require_sizes(dynamic: Mapping[str, Any], values: Mapping[str, Any]) -> None
     """Check the symbolic sizes of tensors (``{"x": {0: "B"}}``) against an example call.
 
     Args:
-        dynamic: argument -> axis -> name or ``(name, lowest, highest)``; other forms are passed over.
+        dynamic: argument -> axis -> name or ``(name, lowest, highest)``; lists of axes, and what is no tensor, are passed over.
         values: argument -> its example.
 
     Raises:
-        UsageError: no such axis, an example outside the range, or one name for sizes that differ.
+        UsageError: another form, no such axis, an example outside the range, or one name for sizes that differ.
     """
+    form = "expected {axis: name} or {axis: (name, lowest, highest)}"
     seen: dict[str, tuple[int, str]] = {}
     for argument, axes in dynamic.items():
         value = values[argument]
+        if isinstance(value, torch.Tensor) and isinstance(axes, (str, int)):
+            raise UsageError(f"has the symbolic sizes {axes!r}, {form}", subject=argument)
         if not isinstance(value, torch.Tensor) or not isinstance(axes, Mapping):
             continue
         for axis, named in axes.items():
-            if not -value.dim() <= axis < value.dim():
-                raise UsageError(f"has {value.dim()} axes, expected one of them rather than {axis}", subject=argument)
+            if not isinstance(axis, int) or not 0 <= axis < value.dim():
+                raise UsageError(f"has {value.dim()} axes, expected one of them rather than {axis!r}", subject=argument)
             name, *ends = named if isinstance(named, tuple) else (named,)
+            if isinstance(named, (int, tuple)) and (not isinstance(name, str) or len(ends) != 2):
+                raise UsageError(f"axis {axis} has the symbolic size {named!r}, {form}", subject=argument)
+            if isinstance(name, str) and not name.isidentifier():
+                raise UsageError("is no name, expected one such as B", subject=name)
             size, place = value.shape[axis], f"axis {axis} of {argument}"
             if len(ends) == 2 and not ends[0] <= size <= ends[1]:
                 raise UsageError(f"{place} is {size} in the example call, expected {ends[0]}..{ends[1]}", subject=name)

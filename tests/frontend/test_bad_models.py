@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,31 @@ def test_weights_that_are_there_are_enough() -> None:
 def test_a_program_without_tensors_is_not_compiled() -> None:
     with pytest.raises(UsageError, match="gives no tensors and updates none, expected at least one"):
         compile(lambda n: n + 1, [3])  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((nn.ReLU(), torch.ones(2)), "example_inputs: is a Tensor, expected a list of arguments"),
+        ((nn.ReLU(), None), "example_inputs: is a NoneType, expected a list of arguments"),
+        ((nn.ReLU, [torch.ones(2)]), "module: is the class ReLU, expected an object of it"),
+        (
+            (torch.export.export(nn.ReLU(), (torch.ones(2),)), [torch.ones(2)]),
+            "module: is an ExportedProgram, expected its module",
+        ),
+    ],
+)
+def test_what_is_no_call(arguments: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        import_module(*arguments)
+
+
+@pytest.mark.parametrize(
+    "function",
+    [torch.relu, functools.partial(torch.clamp, min=0), torch.export.export(nn.ReLU(), (torch.ones(2),)).module()],
+)
+def test_what_can_be_called_is_imported(function: Any) -> None:
+    assert len(import_module(function, [torch.ones(2)]).graph.nodes) == 1
 
 
 @pytest.mark.parametrize(

@@ -102,11 +102,16 @@ def test_sizes_outside_are_refused(name: str, others: tuple[torch.Tensor, ...], 
     ("dynamic", "message"),
     [
         ({"x": {4: "B"}}, "x: has 2 axes, expected one of them rather than 4"),
+        ({"x": {"0": "B"}}, "x: has 2 axes, expected one of them rather than '0'"),
+        ({"x": "B"}, r"x: has the symbolic sizes 'B', expected {axis: name}"),
+        ({"x": {0: 5}}, r"x: axis 0 has the symbolic size 5, expected {axis: name}"),
+        ({"x": {0: "1 B"}}, "1 B: is no name, expected one such as B"),
+        ([("x", 0)], r"dynamic: is a list, expected {argument: {axis: name}}"),
         ({"x": {0: ("B", 4, 64)}}, r"B: axis 0 of x is 3 in the example call, expected 4\.\.64"),
         ({"x": {0: "B", 1: "B"}}, "B: axis 1 of x is 5, but axis 0 of x is 3, expected one size"),
     ],
 )
-def test_sizes_that_the_example_does_not_have(dynamic: dict[str, object], message: str) -> None:
+def test_sizes_that_the_example_does_not_have(dynamic: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         import_module(lambda x: x + 1, [torch.ones(3, 5)], dynamic=dynamic)
 
