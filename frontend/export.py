@@ -275,9 +275,9 @@ def quiet() -> Iterator[None]:
 @contextlib.contextmanager
 def _mode(module: torch.nn.Module, training: bool | None) -> Iterator[None]:
     modes = [(m, m.training) for m in module.modules()]
-    if training is not None:
-        with contextlib.suppress(NotImplementedError):  # an exported module has the mode that it was exported in
-            module.train(training)
+    # An exported module keeps the mode that it was exported in, and has a method of its own that says so.
+    if training is not None and "train" not in vars(module):
+        module.train(training)
     try:
         yield
     finally:
