@@ -68,7 +68,11 @@ def classify(func: Any) -> str:
     name = func._schema.name.split("::")[1]
     if func.namespace not in ("aten", "prims", "prim"):
         return "opaque"
-    if func.is_view or func.namespace == "prim" or name in ("detach", "_unsafe_view", "alias", "_reshape_alias", "lift"):
+    if (
+        func.is_view
+        or func.namespace == "prim"
+        or name in ("detach", "_unsafe_view", "alias", "_reshape_alias", "lift")
+    ):
         return "view"
     if name in _ALLOC:
         return "alloc"
