@@ -124,13 +124,19 @@ def least_cpu_s(command: list[str], limit_s: float) -> float:
     return best
 
 
+def allowed_cpu_s(usual_s: float, starts: float) -> float:
+    """Return a limit of processor time: what a usual machine may take, or ``starts`` starts of a bare interpreter on a slow one."""
+    return max(usual_s, starts * least_cpu_s([sys.executable, "-c", "pass"], 0.02))
+
+
 def test_importing_the_ir_is_fast() -> None:
-    bare_s = least_cpu_s([sys.executable, "-c", "pass"], 1.0)
-    assert least_cpu_s([sys.executable, "-c", "import drt.ir"], 0.3) - bare_s < 0.3
+    limit_s = allowed_cpu_s(0.32, 10)
+    assert least_cpu_s([sys.executable, "-c", "import drt.ir"], limit_s) < limit_s
 
 
 def test_help_is_fast() -> None:
-    assert least_cpu_s([sys.executable, "-m", "drt", "--help"], 0.5) < 0.5
+    limit_s = allowed_cpu_s(0.5, 16)
+    assert least_cpu_s([sys.executable, "-m", "drt", "--help"], limit_s) < limit_s
 
 
 def test_public_names_exist_and_are_documented() -> None:
