@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import attrs
@@ -153,7 +154,7 @@ class _Probe:
     def reason(self) -> str:
         """Return why the program is degenerate, or ``""``."""
         found = self._values() or self._outputs() or self._inputs()
-        if not found and depends_on_ties(self.graph, {i.name: self.draw(0)[i.name] for i in self.graph.inputs}):
+        if not found and self._depends_on_ties():
             found = _TIES
         if not found and any(i.type.dtype == "bool" for i in self.graph.inputs):
             # As many elements picked as there can be must be there.
@@ -177,6 +178,10 @@ class _Probe:
             self._run(call, values)
             self.done[n] += 1
         return values
+
+    def _depends_on_ties(self) -> bool:
+        values = self.draw(0)
+        return depends_on_ties(self.graph, {i.name: values[i.name] for i in self.graph.inputs})
 
     def _run(self, call: _Call, values: dict[str, Any]) -> None:
         operands = tuple(_pick(o, values) for o in call.node.operands)
@@ -249,13 +254,11 @@ def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
         graph: static.
         inputs: by name, float64, integers or booleans.
     """
-    ops = builtin_ops()
-    sorts = operators_through(ops, _leaves_order_open)
-    if not any(n.op in sorts for n in graph.nodes):
+    if not any(n.op in _sorts() for n in graph.nodes):
         return False
     import torch
 
-    flat = expand_graph(graph, ops)
+    flat = expand_graph(graph, builtin_ops())
     generator = torch.Generator().manual_seed(0)
     first = _with_order(flat, inputs, None)
     for n in range(_ORDERS):
@@ -267,6 +270,12 @@ def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
         if any(_differ(first[o], other[o], flat.types[o].dtype) for o in map(str, flat.outputs)):
             return True
     return False
+
+
+@cache
+def _sorts() -> frozenset[str]:
+    """Return the names of the operators that sort, by themselves or through what they consist of."""
+    return operators_through(builtin_ops(), _leaves_order_open)
 
 
 def _leaves_order_open(op: OpDef) -> bool:
