@@ -18,7 +18,6 @@ from ...ir import OpSet
 from ..candidate import Candidate
 from ..opaque import draws
 from ..sandbox import Frame, Reply, interpreter_sandbox
-from . import reading, shrink
 from .chance import CONFIRMED, CONVINCING, DRAWS, FEWEST_DRAWS, MORE_DRAWS, Difference, compare_draws
 from .judge import FragmentJudge, Trial, one_thread, reference_evaluations, worker_job
 from .reference import Reference, process_settings
@@ -68,13 +67,9 @@ class DrawsJudge(FragmentJudge):
     def request(self, candidate: Candidate, budget_s: float) -> Frame:
         """Return the job for the sandbox: a watched run of each instance, and draws."""
         self.candidate = candidate
-        real = [
-            {"shape": list(i.type.shape), "stride": reading.contiguous(list(i.type.shape)), "dtype": i.type.dtype}  # type: ignore[arg-type]
-            for i in shrink.bind(self.fragment, None, self.ops).inputs
-        ]
         jobs = [draw_job(k, DRAWS_OF_TILES if k else DRAWS, self.seed) for k in range(len(self.trials))]
         frame = self._job(candidate, jobs, budget_s)
-        return Frame({**frame.header, "real": real}, frame.tensors)
+        return Frame({**frame.header, "real": self.real_inputs()}, frame.tensors)
 
     def _job(self, candidate: Candidate, jobs: list[dict[str, Any]], budget_s: float) -> Frame:
         given = [[t.inputs[i.name] for i in self.instances[t.instance].graph.inputs] for t in self.trials]

@@ -12,7 +12,7 @@ from typing import Any
 import attrs
 import torch
 
-from ...ir import OPAQUE, Graph, OpSet, Unsupported, UsageError, VerifyError, builtin_ops, input_ranges
+from ...ir import OPAQUE, Graph, OpSet, TensorType, Unsupported, UsageError, VerifyError, builtin_ops, input_ranges
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Job, Reply, interpreter_sandbox
@@ -249,12 +249,12 @@ class FragmentJudge:
         """Return the types of the outputs of a trial."""
         return expected_outputs(self.instances[self.trials[index].instance].graph)
 
+    def real_inputs(self) -> list[dict[str, Any]]:
+        """Return what stands for the inputs at the real sizes, where the launcher is traced: contiguous tensors."""
+        return [_described(i.type) for i in shrink.bind(self.fragment, None, self.ops).inputs]
+
     def request(self, candidate: Candidate, budget_s: float) -> Frame:
         """Return the job for the sandbox."""
-        real = [
-            {"shape": list(i.type.shape), "stride": reading.contiguous(list(i.type.shape)), "dtype": i.type.dtype}  # type: ignore[arg-type]
-            for i in shrink.bind(self.fragment, None, self.ops).inputs
-        ]
         tensors: dict[str, torch.Tensor] = {}
         given = []
         for index, trial in enumerate(self.trials):
@@ -266,7 +266,7 @@ class FragmentJudge:
         for run, trial in zip(header["runs"], self.trials, strict=True):
             run["shapes"] = trial.instance
         ring, elements = self.ring.request()
-        return Frame({**header, "real": real, "ring": ring}, tensors | elements)
+        return Frame({**header, "real": self.real_inputs(), "ring": ring}, tensors | elements)
 
     def _judge_exactly(self, reply: Reply, docket: Docket) -> RingOutcome:
         """Compare the runs on ring elements; a difference that may be one of rounding is a flag."""
@@ -395,11 +395,16 @@ def expected_outputs(graph: Graph) -> list[dict[str, Any]]:
     out = []
     for o in graph.outputs:
         if isinstance(o, str):
-            t = graph.types[o]
-            shape = [int(s) for s in t.shape]  # type: ignore[arg-type]
-            dtype = str(families.DTYPES[t.dtype]).removeprefix("torch.")
-            out.append({"shape": shape, "dtype": dtype, "strides": [reading.contiguous(shape)]})
+            found = _described(graph.types[o])
+            out.append({"shape": found["shape"], "dtype": found["dtype"], "strides": [found["stride"]]})
     return out
+
+
+def _described(t: TensorType) -> dict[str, Any]:
+    """Return a contiguous tensor's shape, stride, and PyTorch's name of its dtype."""
+    shape = [int(s) for s in t.shape]  # type: ignore[arg-type]
+    dtype = str(families.DTYPES[t.dtype]).removeprefix("torch.")
+    return {"shape": shape, "stride": reading.contiguous(shape), "dtype": dtype}
 
 
 def tile_constants(source: str) -> list[int]:

@@ -27,9 +27,6 @@ from .algebra.runs import ring_runs, warm_up
 from .launches import AtenRecorder, Event, NameRecorder, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
 from .loading import describe, error_text, load_source
 
-_DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
-           "i32": torch.int32, "i8": torch.int8, "u8": torch.uint8, "bool": torch.bool}  # fmt: skip
-
 
 def trace_fake(
     entry: Callable[..., Any], inputs: Sequence[dict[str, Any] | None], others: Sequence[Any] = ()
@@ -37,7 +34,7 @@ def trace_fake(
     """Run a launcher on fake tensors of the real sizes, which say that they are on a CUDA device; nothing is computed.
 
     Args:
-        inputs: ``shape``, ``stride`` and ``dtype`` of each argument; None for those that are no tensors.
+        inputs: ``shape``, ``stride`` and ``dtype`` (PyTorch's name) of each argument; None for those that are no tensors.
         others: the arguments that are no tensors, at their places.
 
     Returns:
@@ -50,7 +47,7 @@ def trace_fake(
         with cuda_stubs(), FakeTensorMode(allow_non_fake_inputs=True), calls, torch.no_grad(), recorder, PretendCuda():
             fake = [
                 others[k] if i is None
-                else torch.empty_strided(i["shape"], i["stride"], dtype=_DTYPES.get(i["dtype"]) or getattr(torch, i["dtype"]))
+                else torch.empty_strided(i["shape"], i["stride"], dtype=getattr(torch, i["dtype"]))
                 for k, i in enumerate(inputs)
             ]  # fmt: skip
             out = entry(*fake)
@@ -409,7 +406,7 @@ def _warm_up() -> None:
         os.chdir(folder)
         module = load_source(_WARM, "warm")
         shape = {"shape": [20], "stride": [1]}
-        trace_fake(module.warm, [{**shape, "dtype": "f32"}, {**shape, "dtype": "bf16"}])
+        trace_fake(module.warm, [{**shape, "dtype": "float32"}, {**shape, "dtype": "bfloat16"}])
         runner = Runner(module.warm, str(module.__file__), {})
         runner.run([torch.ones(20), torch.ones(20, dtype=torch.bfloat16)], ["x", "y"])
         warm_up(module.warm)
