@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
 import attrs
 
 from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, expand_graph, infer
+from .ir import expr as ex
 from .ir.effects import operators_through
-from .ir.opdef import Hook
+from .ir.intrinsics import INTRINSICS
+from .ir.opdef import Body, Hook, Index, Opaque, Reduce, Scalar
 from .ir.typesys import is_float
 from .synth import Program
 
@@ -42,6 +44,10 @@ _FAILS = "does not run"
 _TIES = "order of equal elements"
 #: Orders of equal elements that are tried, the reverse one first.
 _ORDERS = 4
+#: Units in the last place of float64 by which another order of operations may move one result.
+_UNITS = 16
+#: Combiners that round.
+_SUMS = frozenset({"sum", "prod"})
 #: Draws of the inputs before two values count as always equal.
 _DRAWS = 4
 
@@ -260,13 +266,13 @@ def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
 
     flat = expand_graph(graph, builtin_ops())
     generator = torch.Generator().manual_seed(0)
-    first = _with_order(flat, inputs, None)
+    first = _values(flat, inputs)
     for n in range(_ORDERS):
 
         def order(k: int, reverse: bool = n == 0) -> Any:
             return torch.arange(k).flip(0) if reverse else torch.randperm(k, generator=generator)
 
-        other = _with_order(flat, inputs, order)
+        other = _values(flat, inputs, order)
         if any(_differ(first[o], other[o], flat.types[o].dtype) for o in map(str, flat.outputs)):
             return True
     return False
@@ -282,8 +288,76 @@ def _leaves_order_open(op: OpDef) -> bool:
     return isinstance(op.body, Hook) and any(a.name == "stable" for a in op.attributes)
 
 
-def _with_order(flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None) -> dict[str, Any]:
-    """Return the values of a graph of primitives; sorts meet their operand in the order given for its extent."""
+def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0) -> Iterator[list[Any]]:
+    """Yield, without end, the outputs that a program may have where other roundings decide among its values.
+
+    Every value that arithmetic has rounded is moved by a few units in its last place.  What only moves, selects or compares
+    stays exact, so that the definitions go on to decide between elements that are equal before any rounding.
+
+    Args:
+        graph: static.
+        inputs: by name, float64, integers or booleans.
+        seed: of the roundings.
+    """
+    import torch
+
+    flat = expand_graph(graph, builtin_ops())
+    generator = torch.Generator().manual_seed(seed)
+
+    def moved(value: Any) -> Any:
+        if not value.dtype.is_floating_point:
+            return value
+        unit = torch.rand(value.shape, generator=generator, dtype=torch.float64) * 2 - 1
+        return value * (1 + _UNITS * _EPSILON["f64"] * unit)
+
+    while True:
+        values = _values(flat, inputs, rounded=moved)
+        yield [_pick(o, values) for o in flat.outputs]
+
+
+@cache
+def _rounding() -> frozenset[str]:
+    """Return the names of the operators without an expansion whose results are rounded."""
+    return frozenset(n for n, op in builtin_ops().items() if _rounds(op.body))
+
+
+def _rounds(body: Body) -> bool:
+    match body:
+        case Scalar(exprs):
+            return any(_computes(e) for _, e in exprs)
+        case Reduce(_, combiner, e, _):
+            return combiner in _SUMS or _computes(e)
+        case Index(_, _, e):
+            return _computes(e)
+    return isinstance(body, Opaque)
+
+
+def _computes(e: ex.Expr) -> bool:
+    """Return whether an expression computes with elements: its functions are issued at full rate where they only select."""
+    match e:
+        case ex.Bin(op, _, _) if op in ("+", "-", "*", "/", "//", "%", "**"):
+            return True
+        case ex.Call(fn, _, _) if fn in INTRINSICS and INTRINSICS[fn].flops > 1:
+            return True
+        case ex.Fold(combiner, _, _) if combiner in _SUMS:
+            return True
+        case ex.Load():  # arithmetic on coordinates
+            return False
+    return any(map(_computes, ex.children(e)))
+
+
+def _values(
+    flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None = None,
+    rounded: Callable[[Any], Any] | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the values of a graph of primitives.
+
+    Args:
+        flat: without composite operators.
+        inputs: by name.
+        order: the order, for its extent, in which sorts that leave the order of equal elements open meet their operand.
+        rounded: what becomes of results that are rounded.
+    """
     from .backend.oracle import Oracle
 
     ops, oracle = builtin_ops(), Oracle()
@@ -299,6 +373,8 @@ def _with_order(flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], A
             found = [places[r] for r in found]
         else:
             found = oracle.apply(op, operands, types, attributes)
+        if rounded is not None and node.op in _rounding():
+            found = [rounded(v) for v in found]
         values.update(zip(node.results, found, strict=True))
     return values
 

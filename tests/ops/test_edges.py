@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 
 import pytest
 import torch
-from drt.ir import OpDef, builtin_ops
+from drt.backend.oracle import Oracle
+from drt.ir import OpDef, builtin_ops, parse_graph
 from drt.ir.effects import random_operators
 from drt.ir.opdef import Opaque, Scalar
 from ops.edges import SPECIAL, Difference, in_torch, meant, pool, through_jax
@@ -117,6 +119,20 @@ def test_all_in_jax(family: str) -> None:
             break
         found += through_jax(calls, OPS)
     check(found, [x for n in names for x in unseen(OPS[n], "jax", found)])
+
+
+@pytest.mark.parametrize(
+    "row", [[math.nan, 0.5, -1.0], [0.5, math.nan, -1.0], [0.2, 0.1, math.nan], [math.inf, 0.0, 1.0]]
+)
+def test_a_margin_that_is_no_number_does_not_count(row: list[float]) -> None:
+    graph = parse_graph("""drt 1
+        graph g(%x: f64[4, 3], %t: i64[4, 3]) -> (%y) {
+          %y = multilabel_margin_loss(%x, %t) {reduction = none} : f64[4]
+        }""")
+    x = torch.tensor([row] * 4, dtype=torch.float64)
+    target = torch.tensor([[0, -1, -1], [0, 1, -1], [2, 0, -1], [-1, 0, 0]])
+    (meant_here,) = Oracle(OPS).run(graph, {"x": x, "t": target})
+    torch.testing.assert_close(meant_here, torch.nn.functional.multilabel_margin_loss(x, target, reduction="none"))
 
 
 def test_limits_are_about_operators_that_are_compared() -> None:

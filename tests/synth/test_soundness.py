@@ -197,3 +197,26 @@ def test_programs_whose_positions_are_open_are_drawn_again_and_passed_over():
     found = check_rows([row(p, sampler) for p in programs], ("torch",))
     assert found.faults == ()
     assert set(found.passed_over) == {("torch", "an order that the definitions leave open decides")}
+
+
+def test_positions_that_rounding_decides_are_all_right():
+    text = """graph program(%x0: f32[3, 5, 7, 6, 3]) -> (%v2_0, %v2_1) {
+      %v0 = full() {dtype = f32, shape = [3, 1, 2, 4, 8], value = 3} : f32[3, 1, 2, 4, 8]
+      %v1 = grid_sampler_3d(%v0, %x0) {align_corners = False, mode = bilinear, padding = zeros} : f32[3, 1, 5, 7, 6]
+      %v2_0, %v2_1 = adaptive_max_pool3d_with_indices(%v1) {size = [1, 5, 3]} : f32[3, 1, 1, 5, 3], i64[3, 1, 1, 5, 3]
+    }"""
+    found = check_rows([{"ir": text, "inputs": '[{"name": "x0"}]'}], ("torch",), seed=93)
+    assert found.faults == () and found.passed == {"torch": 1}
+
+
+@pytest.mark.parametrize(("operator", "expected"), [("add(%x, %z)", {0, 1, 2, 3}), ("maximum(%x, %z)", {0})])
+def test_rounding_decides_between_what_was_rounded_alone(operator, expected):
+    from drt.generate import other_roundings
+
+    graph = parse_graph(f"""graph program(%x: f32[4], %z: f32[4]) -> (%y) {{
+      %v = {operator} : f32[4]
+      %y = argmax(%v) {{axis = 0, keepdim = False}} : i64[]
+    }}""")
+    same = torch.full((4,), 0.7, dtype=torch.float64)
+    outputs = other_roundings(graph, {"x": same, "z": same})
+    assert {int(next(outputs)[0]) for _ in range(40)} == expected
