@@ -45,9 +45,11 @@ _REFUSED: dict[str, tuple[int, int | None]] = {
     "acct": (163, 89), "quotactl": (179, 60), "personality": (135, 92), "iopl": (172, None), "ioperm": (173, None),
     "setpriority": (141, 140), "sched_setscheduler": (144, 119), "mknodat": (259, 33), "clone3": (435, 435),
 }  # fmt: skip
-_EXECUTING = {"execve": (59, 221), "execveat": (322, 281)}
+_EXECUTING = {"execve": (59, 221), "execveat": (322, 281), "fork": (57, None), "vfork": (58, None)}
+_CLONE = (56, 220)
 _ARCHITECTURES = {"x86_64": (0, 0xC000003E), "aarch64": (1, 0xC00000B7)}
 _PRCTL = {"pdeathsig": 1, "dumpable": 4, "seccomp": 22, "subreaper": 36, "no_new_privileges": 38}
+_NEW_USERS, _NEW_PROCESSES = 0x10000000, 0x20000000
 _LANDLOCK = {"create": 444, "add": 445, "restrict": 446}
 
 
@@ -74,19 +76,62 @@ def adopt_orphans() -> None:
     _prctl("subreaper", 1)
 
 
-def number_processes_anew() -> None:
-    """Begin a namespace of processes with the next child: it sees none from outside, and all in it end when it does.
+class Namespaces:
+    """Namespaces of processes, one for each child: it sees no process outside, and all in it end when it does.
 
-    Raises:
-        OSError: the kernel has no such namespaces, or this user may not make one.
+    The child is the first process of its namespace, so that signals from inside reach it only where it handles them; a fault
+    and the judge's SIGKILL end it.
+
+    Source: https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
     """
-    column = _ARCHITECTURES.get(platform.machine(), (0, 0))[0]
-    own_users, own_processes = 0x10000000, 0x20000000
-    _call(_REFUSED["unshare"][column] or 0, ctypes.c_int(own_processes | (own_users if os.geteuid() else 0)))
+
+    def __init__(self) -> None:
+        """Find out whether this process, which must have a single thread, can make them.
+
+        Where it is not root, it moves to a child with a user namespace: the constructor returns there, and this process ends
+        when the child does.
+
+        Raises:
+            OSError: the kernel has no such namespaces, or this user may not make one.
+        """
+        column = _ARCHITECTURES.get(platform.machine(), (0, 0))[0]
+        self._unshare, self._enter = _REFUSED["unshare"][column] or 0, _REFUSED["setns"][column] or 0
+        if os.geteuid():
+            self._move_to_own_users()
+        self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+        trial = self.fork()
+        if trial == 0:
+            os._exit(0)
+        os.waitpid(trial, 0)
+
+    def _move_to_own_users(self) -> None:
+        _call(self._unshare, ctypes.c_int(_NEW_USERS | _NEW_PROCESSES))
+        moved = os.fork()
+        if moved:
+            _, status = os.waitpid(moved, 0)
+            os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+    def fork(self) -> int:
+        """Fork into a new namespace; return 0 in the child, the child's number in the parent.
+
+        Raises:
+            OSError: there are too many processes or namespaces.
+        """
+        _call(self._unshare, ctypes.c_int(_NEW_PROCESSES))
+        child = -1
+        try:
+            child = os.fork()
+            return child
+        finally:
+            if child:
+                _call(self._enter, ctypes.c_int(self._own), ctypes.c_int(_NEW_PROCESSES))
 
 
 def refuse_calls(executing: bool) -> None:
-    """Refuse system calls that reach past the process (seccomp); ``executing`` leaves the start of programs allowed.
+    """Refuse system calls that reach past the process (seccomp).
+
+    Args:
+        executing: processes and programs may be started.
 
     Raises:
         OSError: the kernel has no filters, or the machine is neither x86-64 nor arm64.
@@ -95,12 +140,16 @@ def refuse_calls(executing: bool) -> None:
         raise OSError(errno.ENOSYS, f"no table of system calls for {platform.machine()}")
     column, architecture = _ARCHITECTURES[platform.machine()]
     refused = {**_REFUSED, **({} if executing else _EXECUTING)}
-    load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
+    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
+    of_call, of_architecture, of_first_argument, of_a_thread = 0, 4, 16, 0x10000
     kill, allow, fail = 0x80000000, 0x7FFF0000, 0x00050000
     # A call under another architecture's numbers, or in the x32 numbering, ends the process.
-    program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
+    program = [(load, 0, 0, of_architecture), (equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, of_call)]
     if column == 0:
         program += [(at_least, 0, 1, 0x40000000), (answer, 0, 0, kill)]
+    if not executing:  # of clone's forms the one that starts a thread remains
+        program += [(equal, 0, 4, _CLONE[column]), (load, 0, 0, of_first_argument), (any_bit, 1, 0, of_a_thread)]
+        program += [(answer, 0, 0, fail | errno.EPERM), (answer, 0, 0, allow)]
     for name, numbers in refused.items():
         number = numbers[column]
         if number is not None:
@@ -271,14 +320,14 @@ def survey() -> tuple[Measure, ...]:
     for name, action, good, cost in (
         ("user", become,
          f"candidates run as users {users}, with {MAX_PROCESSES} processes each",
-         "candidates run as you: forks are bounded by the deadline alone"),
+         "candidates run as you"),
         ("files", lambda: restrict_files(program_folders(), ["/dev/null"]),
          "Landlock: candidates read the libraries and write one folder",
          "candidates read and write what you can"),
         ("system calls", lambda: refuse_calls(False),
-         "seccomp: no network, no programs, no tracing, no namespaces",
-         "candidates can open connections and start programs"),
-        ("processes", number_processes_anew,
+         "seccomp: no network, processes, programs, tracing or namespaces",
+         "candidates can open connections, start programs and fork until the deadline"),
+        ("processes", Namespaces,
          "namespace: candidates see no other process, and all that they start ends at once",
          "candidates may signal your processes; what they start is ended one by one"),
         ("orphans", adopt_orphans,
@@ -290,4 +339,4 @@ def survey() -> tuple[Measure, ...]:
     return tuple(found)
 
 
-__all__ = ["Measure", "adopt_orphans", "confine", "foreign_user", "number_processes_anew", "survey"]
+__all__ = ["Measure", "Namespaces", "adopt_orphans", "confine", "foreign_user", "survey"]

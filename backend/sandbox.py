@@ -1,8 +1,9 @@
 """Untrusted code in a process of its own: a fork server, one short-lived child per job.
 
 The server (the *zygote*) imports torch, Triton and the checkers once, single-threaded and without a GPU, and then forks for
-each job a supervisor, which forks the child that runs the job's handler.  The supervisor ends the child's whole process
-group at the deadline.  A job is a :class:`Frame` (JSON header and tensors); the child answers with frames as it goes, so that
+each job the child that runs the job's handler: the first process of a namespace, with which all others in it end, at the
+deadline at the latest.  Where the kernel has no such namespaces, a supervisor between the two ends what the child has started.
+A job is a :class:`Frame` (JSON header and tensors); the child answers with frames as it goes, so that
 what it had found before a crash is kept.  Nothing that a child wrote is ever unpickled.
 
 Crashes, exits and time-outs come back as a :class:`Reply` with a status, never as an exception.
@@ -18,7 +19,6 @@ import resource
 import select
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
@@ -27,7 +27,7 @@ import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import attrs
 import torch
@@ -124,12 +124,19 @@ def _child(job: dict[str, Any], handler: Any) -> None:
     channel.send("end")
 
 
-def _run_child(job: dict[str, Any], handler: Any) -> None:
+def _close_inherited() -> None:
+    """Close what the server holds: the way to its parent, and its handles of other jobs."""
+    os.closerange(3, 1 << 20)
+
+
+def _run_child(job: dict[str, Any], handler: Any) -> NoReturn:
     """Be the child: run the job's handler and exit."""
     code = 3
     try:
+        _close_inherited()
         os.setsid()
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        if job["user"] is not None:
+            os.chown(job["dir"], job["user"], job["user"])
         _child(job, handler)
         code = 0
     except BaseException:
@@ -143,59 +150,28 @@ def _run_child(job: dict[str, Any], handler: Any) -> None:
         os._exit(code)
 
 
-def _first_process(job: dict[str, Any], handler: Any, result: int) -> None:
-    """Be the first process of the job's namespace: fork the child, pass its status on, and end; all others end with it."""
-    pid = os.fork()
-    if pid == 0:
-        os.close(result)
-        _run_child(job, handler)
-    waited, status = 0, 0
-    while waited != pid:
-        waited, status = os.wait()
-    os.write(result, struct.pack("<i", status))
-    os._exit(0)
+def _supervise(job: dict[str, Any], handler: Any) -> NoReturn:
+    """Run the child where it has no namespace: end what it leaves behind, and end as it ended.
 
-
-def _supervise(job: dict[str, Any], handler: Any, out: int) -> None:
-    """Run the child until the deadline, end whatever it has started, and say what became of it."""
-    started = time.monotonic()
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    Everything that the child starts becomes a descendant of this process, whatever group it moves to.
+    """
+    _close_inherited()
     with contextlib.suppress(OSError, AttributeError):
         jail.adopt_orphans()
-    with contextlib.suppress(OSError, AttributeError):
-        jail.number_processes_anew()
-    if job["user"] is not None:
-        os.chown(job["dir"], job["user"], job["user"])
-    reading, writing = os.pipe()
-    first = os.fork()
-    if first == 0:
-        os.close(reading)
-        _first_process(job, handler, writing)
-    os.close(writing)
-    left = max(0.0, started + job["timeout_s"] - time.monotonic())
-    timed_out = not select.select([reading], [], [], left)[0]
-    answer = b"" if timed_out else os.read(reading, 4)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(first, signal.SIGKILL)
-    os.waitpid(first, 0)
+    child = os.fork()
+    if child == 0:
+        _run_child(job, handler)
+    watched = os.pidfd_open(child)
+    if not select.select([watched], [], [], job["timeout_s"])[0]:
+        os.kill(child, signal.SIGKILL)
+    _, status = os.waitpid(child, 0)
     _end_descendants()
-    # Without an answer the first process was ended by what it had to watch.
-    status = struct.unpack("<i", answer)[0] if len(answer) == 4 else int(signal.SIGKILL)
-    if timed_out:
-        word, detail = "timeout", f"no result within {job['timeout_s']:g} s"
-    elif os.WIFSIGNALED(status):
-        number = os.WTERMSIG(status)
-        word, detail = "signal", signal.Signals(number).name
-        if number == signal.SIGXCPU:
-            word, detail = "timeout", f"more than {job['cpu_s']} s of processor time"
-    elif os.WEXITSTATUS(status):
-        word, detail = "exit", f"exit status {os.WEXITSTATUS(status)}"
-    else:
-        word, detail = "ok", ""
-    line = json.dumps(
-        {"id": job["id"], "status": word, "detail": detail, "time_ms": (time.monotonic() - started) * 1e3}
-    )
-    os.write(out, (line + "\n").encode())
+    if os.WIFSIGNALED(status):
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        with contextlib.suppress(OSError):
+            signal.signal(os.WTERMSIG(status), signal.SIG_DFL)  # not for SIGKILL, which needs it not
+        os.kill(os.getpid(), os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status))
 
 
 def _end_descendants() -> None:
@@ -215,28 +191,104 @@ def _end_descendants() -> None:
             os.waitpid(-1, 0)
 
 
+# -- in the server ----------------------------------------------------------------------------------------------------
+
+
+@attrs.define
+class _Running:
+    """A job and its first process."""
+
+    job: dict[str, Any]
+    pid: int
+    started: float
+
+    @property
+    def deadline(self) -> float:
+        return self.started + float(self.job["timeout_s"])
+
+    def outcome(self, status: int, cpu_s: float) -> dict[str, Any]:
+        """Return what became of the job, given the status and the processor time of its first process."""
+        passed = time.monotonic() - self.started
+        word, detail = "ok", ""
+        if os.WIFSIGNALED(status):
+            number = os.WTERMSIG(status)
+            word, detail = "signal", signal.Signals(number).name
+            if number == signal.SIGKILL and passed >= self.job["timeout_s"]:
+                word, detail = "timeout", f"no result within {self.job['timeout_s']:g} s"
+            elif number in (signal.SIGKILL, signal.SIGXCPU) and cpu_s >= self.job["cpu_s"]:
+                word, detail = "timeout", f"more than {self.job['cpu_s']} s of processor time"
+        elif os.WEXITSTATUS(status):
+            word, detail = "exit", f"exit status {os.WEXITSTATUS(status)}"
+        return {"id": self.job["id"], "status": word, "detail": detail, "time_ms": passed * 1e3}
+
+
+#: How long after its deadline a job without a namespace may take to end what it has started.
+_GRACE_S = 5.0
+
+
+def _kill(pid: int) -> None:
+    """End a process that is still to be waited for, however many compete with it for the processor."""
+    with contextlib.suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, pid, -20)
+    os.kill(pid, signal.SIGKILL)
+
+
+def _serve(handler: Any, out: int, namespaces: jail.Namespaces | None) -> None:
+    """Start a process for each line of standard input, and write a line to ``out`` when one has ended."""
+    running: dict[int, _Running] = {}  # by a descriptor that becomes readable when the process ends
+    pending, grace = b"", 0.0 if namespaces else _GRACE_S
+    while True:
+        now = time.monotonic()
+        for one in running.values():
+            if one.deadline + grace <= now:
+                _kill(one.pid)  # and with the first process of a namespace all others
+        left = min((max(0.0, one.deadline + grace - now) for one in running.values()), default=None)
+        ready, _, _ = select.select([0, *running], [], [], left)
+        for watched in (fd for fd in ready if fd):
+            one = running.pop(watched)
+            os.close(watched)
+            _, status, used = os.wait4(one.pid, 0)
+            line = json.dumps(one.outcome(status, used.ru_utime + used.ru_stime)) + "\n"
+            os.write(out, line.encode())
+        if 0 not in ready:
+            continue
+        chunk = os.read(0, 65536)
+        if not chunk:
+            for one in running.values():
+                _kill(one.pid)
+            return
+        *lines, pending = (pending + chunk).split(b"\n")
+        for text in lines:
+            job, started = json.loads(text), time.monotonic()
+            try:
+                pid = namespaces.fork() if namespaces else os.fork()
+            except OSError as error:
+                line = {
+                    "id": job["id"],
+                    "status": "lost",
+                    "detail": f"no process for it: {error.strerror}",
+                    "time_ms": 0.0,
+                }
+                os.write(out, (json.dumps(line) + "\n").encode())
+                continue
+            if pid == 0:
+                (_run_child if namespaces else _supervise)(job, handler)
+            running[os.pidfd_open(pid)] = _Running(job, pid, started)
+
+
 def serve(handler: Any) -> None:
     """Run the fork server on standard input and output; ``handler(request, channel)`` runs in the children."""
     import gc
 
     out = os.dup(1)
     os.dup2(2, 1)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # supervisors are reaped by the kernel
     gc.collect()
     gc.freeze()
+    namespaces = None
+    with contextlib.suppress(OSError, AttributeError):
+        namespaces = jail.Namespaces()
     os.write(out, b'{"id": "ready"}\n')
-    pending = b""
-    while True:
-        chunk = os.read(0, 65536)
-        if not chunk:
-            return
-        *lines, pending = (pending + chunk).split(b"\n")
-        for line in lines:
-            if os.fork() == 0:
-                try:
-                    _supervise(json.loads(line), handler, out)
-                finally:
-                    os._exit(0)
+    _serve(handler, out, namespaces)
 
 
 # -- in the parent ----------------------------------------------------------------------------------------------------
@@ -325,8 +377,13 @@ class Sandbox:
 
     def wait_ready(self, timeout_s: float = 120.0) -> bool:
         """Start the server and wait until it takes jobs; False where it did not come up."""
-        self.start()
-        return self._ready.wait(timeout_s) and self._server is not None and self._server.poll() is None
+        for _ in range(2):  # a server that was ended after it had been found running is started again
+            self.start()
+            with self._lock:
+                server, ready = self._server, self._ready
+            if ready.wait(timeout_s) and server is not None and server.poll() is None:
+                return True
+        return False
 
     def _listen(self, server: subprocess.Popen[bytes], ready: threading.Event) -> None:
         assert server.stdout is not None

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
 from drt.backend import jail
-from drt.backend.sandbox import Frame, Reply, interpreter_sandbox
+from drt.backend.sandbox import Frame, Reply, compiler_sandbox, interpreter_sandbox
 from drt.backend.verify import worker_job
 from programs.judged import BIAS_GELU
 
@@ -70,6 +74,14 @@ REFUSED = {
         "if c.unshare(0x10000000) != 0: raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))",
         "Operation not permitted",
     ),
+    "fork": ("system calls", "import os\nos.fork()", "Operation not permitted"),
+    "fork below the library": (
+        "system calls",
+        "import ctypes, os\nc = ctypes.CDLL(None, use_errno=True)\n"
+        f"if c.syscall({jail._CLONE[platform.machine() != 'x86_64']}, 17, 0, 0, 0, 0) < 0:\n"
+        "    raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))",
+        "Operation not permitted",
+    ),
     "kill everything": ("processes", "import os, signal\nos.kill(-1, signal.SIGKILL)", "No such process"),
     "kill the judge": ("processes", f"import os, signal\nos.kill({os.getpid()}, signal.SIGTERM)", "No such process"),
     "fill memory": ("", "x = []\nwhile True: x.append(bytearray(1 << 28))", "MemoryError"),
@@ -93,7 +105,10 @@ ENDED = {
         "import signal\nfor s in range(1, 32):\n    if s not in (9, 19): signal.signal(s, signal.SIG_IGN)\nwhile True: pass",
         {"timeout"},
     ),
-    "stop itself": ("import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)", {"timeout"}),
+    "stop itself": (
+        "import os, signal\nos.kill(os.getpid(), signal.SIGSTOP)\nos.kill(os.getpid(), signal.SIGKILL)\nos._exit(1)",
+        {"timeout", "signal", "exit"},  # the first process of a namespace does not hear its own signals
+    ),
     "segmentation fault": ("import ctypes\nctypes.string_at(0)", {"signal"}),
     "abort": ("import os\nos.abort()", {"signal"}),
     "exit": ("import os\nos._exit(0)", {"exit"}),
@@ -116,28 +131,58 @@ def test_attack_is_ended(attack: str) -> None:
     assert time.monotonic() - started < 30
 
 
+def test_a_candidate_holds_nothing_of_the_server() -> None:
+    source = (
+        "import os\nheld = []\nfor fd in range(3, 256):\n    try: held.append(os.readlink(f'/proc/self/fd/{fd}'))\n"
+        "    except OSError: pass\nraise RuntimeError(repr(held))"
+    )
+    said = error_of(run(source))
+    assert "/reply" in said
+    assert "pipe:" not in said and "anon_inode:" not in said and "socket:" not in said and "deleted" not in said, said
+
+
+def compile_with(source: str, timeout_s: float) -> Reply:
+    """Run a job where processes may be started, because compilers need an assembler."""
+    header = {"source": source + "\ndef f(x):\n    return x + 1\n", "entry": "f", "real": []}
+    return compiler_sandbox().run(Frame(header), timeout_s)
+
+
 @needs("processes")
-def test_a_daemon_ends_with_its_job(tmp_path: Path) -> None:
-    marker = f"drt daemon {os.getpid()} {time.time()}"
+def test_a_daemon_ends_with_its_job() -> None:
+    marker = f"drt daemon {os.getpid()} {time.time()}"[-15:].strip()
     source = (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork() == 0:\n"
-        f"        import ctypes\n        ctypes.CDLL(None).prctl(15, {marker[-15:].encode()!r}, 0, 0, 0)\n"
-        "        time.sleep(600)\n    os._exit(0)\n"
+        f"        import ctypes\n        ctypes.CDLL(None).prctl(15, {marker.encode()!r}, 0, 0, 0)\n"
+        "        time.sleep(600)\n    os._exit(0)\nos.wait()\nopen('forked', 'w')\n"
     )
-    assert run(source).status == "ok"
+    reply = compile_with(source, 30.0)
+    assert reply.status == "ok", reply
+    assert "PermissionError" not in str(reply.frames), reply
     names = []
     for p in Path("/proc").glob("[0-9]*/comm"):
         try:
             names.append(p.read_text().strip())
         except OSError:
             continue
-    assert marker[-15:].strip() not in names
+    assert marker not in names
+
+
+def test_a_fork_bomb_ends_where_processes_may_be_started() -> None:
+    started = time.monotonic()
+    reply = compile_with("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n", 1.0)
+    assert reply.status in ("timeout", "exit", "signal")
+    assert time.monotonic() - started < 30
+    assert compile_with("", 30.0).status == "ok"
 
 
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="no table of system calls for this machine")
 def test_the_tables_of_system_calls_name_each_number_once() -> None:
     for column in (0, 1):
-        numbers = [n[column] for n in (*jail._REFUSED.values(), *jail._EXECUTING.values()) if n[column] is not None]
+        numbers = [
+            n[column]
+            for n in (*jail._REFUSED.values(), *jail._EXECUTING.values(), jail._CLONE)
+            if n[column] is not None
+        ]
         assert len(numbers) == len(set(numbers))
 
 
@@ -146,3 +191,69 @@ def test_a_missing_measure_is_stated(monkeypatch: pytest.MonkeyPatch) -> None:
     by_name = {m.name: m for m in jail.survey()}
     assert not by_name["system calls"].holds
     assert "no table of system calls for riscv64; candidates can open connections" in by_name["system calls"].detail
+
+
+_SERVER = """
+import importlib.util, os, sys, time
+spec = importlib.util.spec_from_file_location("drt", {init!r}, submodule_search_locations=[{root!r}])
+sys.modules["drt"] = package = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(package)
+from drt.backend import jail, sandbox
+
+def none(self):
+    raise OSError(1, "none")
+
+def handler(request, channel):
+    if request.header["do"] == "fork" and os.fork() == 0:
+        os.setsid()
+        time.sleep(600)
+    while request.header["do"] == "loop":
+        time.sleep(1)
+
+if {user}:
+    os.setgid({user})
+    os.setuid({user})
+if not {namespaces}:
+    jail.Namespaces.__init__ = none
+sandbox.serve(handler)
+"""
+
+
+@pytest.mark.parametrize(("user", "namespaces"), [(0, True), (0, False), (65534, True)])
+def test_a_job_ends_with_all_that_it_started(user: int, namespaces: bool) -> None:
+    if user and os.geteuid():
+        pytest.skip("only root can become another user")
+    if namespaces and not MEASURES["processes"].holds:
+        pytest.skip(f"this machine lacks processes: {MEASURES['processes'].detail}")
+    root = Path(jail.__file__).resolve().parent.parent
+    code = _SERVER.format(init=str(root / "__init__.py"), root=str(root), user=user, namespaces=namespaces)
+    server = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+    )
+    assert server.stdin is not None and server.stdout is not None
+    assert json.loads(server.stdout.readline())["id"] == "ready"
+    ended = {}
+    for do in ("nothing", "fork", "loop"):
+        with tempfile.TemporaryDirectory() as folder:
+            os.chmod(folder, 0o777)
+            Path(folder, "job").write_bytes(Frame({"do": do}).to_bytes())
+            job = {
+                "id": do,
+                "dir": folder,
+                "timeout_s": 1.0,
+                "memory_mb": 16384,
+                "cpu_s": 6,
+                "user": None,
+                "executing": True,
+            }
+            server.stdin.write((json.dumps(job) + "\n").encode())
+            server.stdin.flush()
+            ended[do] = json.loads(server.stdout.readline())["status"]
+    children = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    assert ended == {"nothing": "ok", "fork": "ok", "loop": "timeout"}
+    # A server that is not root moved to a child.
+    assert len(children) == (1 if user and namespaces else 0)
+    for child in children:
+        assert not Path(f"/proc/{child}/task/{child}/children").read_text().split()
+    server.stdin.close()
+    assert server.wait(10) == 0
