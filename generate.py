@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, expand_graph, infer
+from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, expand_graph, infer, make_range, order_of
 from .ir import expr as ex
 from .ir.effects import operators_through
 from .ir.intrinsics import INTRINSICS
@@ -80,7 +80,7 @@ def judge(program: Program, seed: int = 0) -> Program | str:
         reason = reason or found
         if found not in _LAW_MATTERS:
             break
-    return (_with_zeros(program, seed) or reason) if reason == _FAILS else reason
+    return reason
 
 
 def _ranges(program: Program, floats: Range | None, integers: Range | None) -> dict[str, Range]:
@@ -92,19 +92,8 @@ def _ranges(program: Program, floats: Range | None, integers: Range | None) -> d
         if is_float(i.type.dtype) and low > 0 and high > _WIDE * low:
             law = law or _POSITIVE
         if law is not None and max(low, law[0]) < min(high, law[1]):
-            ranges[i.name] = (max(low, law[0]), min(high, law[1]))
+            ranges[i.name] = make_range(max(low, law[0]), min(high, law[1]), order_of(ranges.get(i.name)))
     return ranges
-
-
-def _with_zeros(program: Program, seed: int) -> Program | None:
-    """Return a program with one integer input held at 0 (the first of a list of offsets), where it is sound then."""
-    for i in program.graph.inputs:
-        low, high = program.ranges.get(i.name, (1, 0))
-        if not is_float(i.type.dtype) and low <= 0 <= high:
-            tried = attrs.evolve(program, ranges={**program.ranges, i.name: (0, 0)})
-            if not degeneracy(tried, seed):
-                return tried
-    return None
 
 
 def degeneracy(program: Program, seed: int = 0) -> str:
@@ -405,7 +394,7 @@ def input_values(
 
     Args:
         graph: the program.
-        ranges: of the inputs that are bounded; both ends belong to a range.
+        ranges: of the inputs that are bounded or in order; both ends belong to a range.
         name: of the input.
         generator: PyTorch's.
         masks: share of booleans that are true.
@@ -413,11 +402,13 @@ def input_values(
     import torch
 
     from .backend.opaque import TORCH_DTYPES
+    from .backend.tensors import in_order
 
     t = graph.input(name).type
     if t.dtype == "bool":
         return torch.rand(t.shape, generator=generator) < masks
-    low, high = ranges.get(name, (-math.inf, math.inf))
+    range_ = ranges.get(name, (-math.inf, math.inf))
+    low, high = range_
     if is_float(t.dtype):
         value = torch.randn(t.shape, generator=generator, dtype=torch.float64)
         if math.isfinite(low) and math.isfinite(high):
@@ -426,7 +417,8 @@ def input_values(
             value = low + value.abs()
         elif math.isfinite(high):
             value = high - value.abs()
-        return value.to(TORCH_DTYPES[t.dtype])
+        return in_order(value.to(TORCH_DTYPES[t.dtype]), range_)
     first = int(low) if math.isfinite(low) else -4 if t.dtype != "u8" else 0
     stop = int(high) + 1 if math.isfinite(high) else max(first, 0) + 8
-    return torch.randint(first, max(first + 1, stop), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
+    value = torch.randint(first, max(first + 1, stop), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
+    return in_order(value, range_)

@@ -10,8 +10,9 @@ import attrs
 import torch
 
 from .backend.opaque import TORCH_DTYPES
+from .backend.tensors import in_order
 from .backend.to_torch import to_callable
-from .ir import Graph, Input, OpSet, TensorType, UsageError, input_ranges
+from .ir import Graph, Input, OpSet, TensorType, UsageError, input_ranges, make_range, order_of
 from .ir.size import Size, SizeLike, substitute, symbols_of
 
 
@@ -66,7 +67,7 @@ def random_inputs(
 ) -> list[torch.Tensor]:  # fmt: skip
     """Return a tensor for each input of ``graph``: standard normal floats, integers 0 and 1, fair booleans.
 
-    What an operator wants between two ends is drawn evenly between them.
+    What an operator wants between two ends is drawn evenly between them, and what it wants in order is sorted.
 
     Args:
         sizes: a value for every symbol.
@@ -82,15 +83,17 @@ def random_inputs(
             tensors.append(state[value.target])
             continue
         shape, dtype = _shape(value.type, sizes), TORCH_DTYPES[value.type.dtype]
-        lo, hi = (_number(end, sizes) for end in ranges.get(value.name, (-math.inf, math.inf)))
+        range_ = ranges.get(value.name, (-math.inf, math.inf))
+        lo, hi = (_number(end, sizes) for end in range_)
         if not dtype.is_floating_point:
             lo = lo if math.isfinite(lo) else min(0, hi)
             stop = lo + 2 if math.isinf(hi) else hi + 1
-            tensors.append(torch.randint(int(lo), max(int(stop), int(lo) + 1), shape, generator=generator).to(dtype))
+            drawn = torch.randint(int(lo), max(int(stop), int(lo) + 1), shape, generator=generator).to(dtype)
         elif math.isfinite(lo) and math.isfinite(hi):
-            tensors.append((torch.rand(shape, generator=generator) * (hi - lo) + lo).to(dtype))
+            drawn = (torch.rand(shape, generator=generator) * (hi - lo) + lo).to(dtype)
         else:
-            tensors.append(torch.randn(shape, generator=generator).clamp(lo, hi).to(dtype))
+            drawn = torch.randn(shape, generator=generator).clamp(lo, hi).to(dtype)
+        tensors.append(in_order(drawn, make_range(lo, hi, order_of(range_))))
     return tensors
 
 

@@ -29,6 +29,7 @@ from .ir import (
     UsageError,
     VerifyError,
     builtin_ops,
+    make_range,
     parse_graph,
     print_graph,
     verify_graph,
@@ -156,7 +157,8 @@ def read_case(row: Mapping[str, Any], seed: int, exact: bool = True) -> Case:
     ranges: dict[str, tuple[float, float]] = {}
     for i in json.loads(row["inputs"]):
         low, high = i.get("range", (None, None))
-        ranges[i["name"]] = (-math.inf if low is None else low, math.inf if high is None else high)
+        ends = -math.inf if low is None else low, math.inf if high is None else high
+        ranges[i["name"]] = make_range(*ends, i.get("order", ""))
     generator = torch.Generator().manual_seed(seed)
     inputs = {i.name: input_values(graph, ranges, i.name, generator) for i in graph.inputs}
     found = tuple(Oracle().run(graph, inputs)) if exact else None

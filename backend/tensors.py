@@ -1,4 +1,4 @@
-"""Tensors as Python text."""
+"""Tensors as Python text, and in the order that a range asks for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import base64
 import zlib
 
 import torch
+
+from ..ir import Range, order_of
 
 #: Elements of a tensor that is written as its numbers, at most.
 MAX_WRITTEN = 64
@@ -20,6 +22,18 @@ def _unpack(text, dtype, shape):
     raw = bytearray(zlib.decompress(base64.b85decode(text)))
     return torch.frombuffer(raw, dtype=dtype).reshape(shape)
 '''
+
+
+def in_order(value: torch.Tensor, range_: Range | None) -> torch.Tensor:
+    """Return elements of a range, without symbols, in the order along the last axis that it asks for."""
+    order = order_of(range_)
+    if not order or not value.numel() or not value.dim():
+        return value
+    if order == "anchored":
+        assert range_ is not None
+        lowest = torch.tensor(range_[0], dtype=value.dtype, device=value.device)
+        value = value.index_fill(-1, torch.zeros(1, dtype=torch.int64, device=value.device), lowest)
+    return value.sort(-1).values
 
 
 def tensor_text(tensor: torch.Tensor) -> str:

@@ -20,6 +20,7 @@ from ..ir import (
     Size,
     TensorType,
     input_ranges,
+    order_of,
 )
 from ..ir.build import clean_name
 from ..ir.size import minimum, symbols_of
@@ -323,6 +324,15 @@ def _initial(i: Input, constants: Mapping[str, torch.Tensor]) -> str:
 
 def _example(t: TensorType, range_: Range | None = None) -> str:
     """Return Python text of an example input; integers without a range are 0 and 1."""
+    order = order_of(range_) if t.shape and all(s != 0 for s in t.shape) else ""
+    text = _example_elements(t, range_)
+    if order == "anchored":
+        assert range_ is not None
+        text = f"{text}.index_fill(-1, torch.tensor([0]), {_end(range_[0])})"
+    return f"{text}.sort().values" if order else text
+
+
+def _example_elements(t: TensorType, range_: Range | None) -> str:
     lo, hi = (-math.inf, math.inf) if range_ is None else range_
     endless = [isinstance(e, float) and math.isinf(e) for e in (lo, hi)]
     if t.dtype == "bool":
@@ -334,7 +344,8 @@ def _example(t: TensorType, range_: Range | None = None) -> str:
         if any(endless):
             return f"torch.randn({arguments}).clamp({f'max={_end(hi)}' if endless[0] else f'min={_end(lo)}'})"
         scale = "" if (lo, hi) == (0, 1) else f" * ({_end(hi)} - {_end(lo)})"
-        return f"torch.rand({arguments}){scale}" + ("" if lo == 0 else f" + {_end(lo)}")
+        text = f"torch.rand({arguments}){scale}" + ("" if lo == 0 else f" + {_end(lo)}")
+        return f"({text})" if order_of(range_) else text
     if endless[0]:
         lo = 0 if endless[1] else minimum(0, hi)  # type: ignore[arg-type]
     stop = _end(lo + 2 if endless[1] else hi + 1)

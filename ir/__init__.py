@@ -44,6 +44,8 @@ from .printing import signature as signature
 from .ranges import Range as Range
 from .ranges import call_ranges as call_ranges
 from .ranges import input_ranges as input_ranges
+from .ranges import make_range as make_range
+from .ranges import order_of as order_of
 from .rewrite import Rule as Rule
 from .simplify import Applied as Applied
 from .simplify import apply_rules as apply_rules

@@ -198,8 +198,8 @@ class _Builder(_ExprBuilder):
     def where(self, label: Token, e: ex.Expr) -> tuple[str, Any]:
         return "constraints", Constraint(str(label), e, self._at(label))
 
-    def value_range(self, name: Token, lo: ex.Expr, hi: ex.Expr) -> tuple[str, Any]:
-        return "ranges", ValueRange(str(name), lo, hi)
+    def value_range(self, name: Token, lo: ex.Expr, hi: ex.Expr, order: Token | None) -> tuple[str, Any]:
+        return "ranges", ValueRange(str(name), lo, hi, str(order or ""))
 
     def scalar(self, name: Token, e: ex.Expr) -> tuple[str, Any]:
         return "scalar", (str(name), e)
@@ -350,6 +350,12 @@ def _check(op: OpDef) -> None:
     for r in op.ranges:
         if r.operand not in operand_names:
             raise ParseError(f"range of {r.operand}, which is no operand", place=str(op.location), subject=op.name)
+        if r.order and not op.operand(r.operand).shape:
+            raise ParseError(f"range {r.operand} is {r.order}, expected an operand with an axis",
+                             place=str(op.location), subject=op.name)  # fmt: skip
+        if r.order == "anchored" and ex.to_text(r.lo) in ("inf", "-inf"):
+            raise ParseError(f"range {r.operand} is anchored, expected a number for its lower end",
+                             place=str(op.location), subject=op.name)  # fmt: skip
         for e in (r.lo, r.hi):
             need(e, f"range {r.operand}")
             if ex.names(e) & operand_names:

@@ -92,17 +92,24 @@ class Constraint:
     location: Location | None = attrs.field(default=None, eq=False)
 
 
+#: What a range may say of the order of an operand's elements along its last axis: that none is below the one before it, and,
+#: if ``anchored``, that the first is the lower end.
+ORDERS = ("", "ascending", "anchored")
+
+
 @attrs.frozen
 class ValueRange:
     """``range index in 0..V - 1``: every element of an operand lies between two ends, both included.
 
     A call with other elements has no meaning: PyTorch refuses it, or reads out of bounds.  What only the dtype bounds has no
-    range.  The ends are expressions over sizes and attributes, or ``-inf`` and ``inf``.
+    range.  The ends are expressions over sizes and attributes, or ``-inf`` and ``inf``.  ``range offsets in 0..N anchored``
+    also says how the elements are ordered; ``order`` is one of ``ORDERS``.
     """
 
     operand: str
     lo: Expr
     hi: Expr
+    order: str = ""
 
 
 @attrs.frozen

@@ -98,7 +98,9 @@ def clause_rows(op: OpDef) -> list[tuple[str, str]]:
     rows += [("type", f"{n} = {ex.to_text(e)}") for n, e in op.dtype_lets]
     rows += [("let", f"{x.name} = {ex.to_text(x.expr)}") for x in op.lets]
     rows += [("where", f"{c.label}: {ex.to_text(c.expr)}") for c in op.constraints]
-    rows += [("range", f"{r.operand} in {ex.to_text(r.lo, 1)}..{ex.to_text(r.hi, 1)}") for r in op.ranges]
+    rows += [
+        ("range", f"{r.operand} in {ex.to_text(r.lo, 1)}..{ex.to_text(r.hi, 1)} {r.order}".rstrip()) for r in op.ranges
+    ]
     match op.body:
         case Scalar(exprs):
             rows += [("scalar", f"{n} = {ex.to_text(e)}") for n, e in exprs]

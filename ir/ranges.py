@@ -3,27 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TypeAlias, Union
+from typing import Any, TypeAlias, TypeVar, Union
 
 from .build import expand_graph, infer_node
 from .evaluate import evaluate
 from .graph import Graph, Node
 from .infer import Inferred
 from .load import builtin_ops
-from .opdef import OpDef, OpSet, Scalar
+from .opdef import ORDERS, OpDef, OpSet, Scalar
 from .passes import moves_elements
 from .size import Size, maximum, minimum
 from .typesys import TensorType, is_float
 
 #: An end of a range; a size where the program has symbols.
 End: TypeAlias = Union[int, float, Size]
-#: Both ends, which belong to the range.
+#: Both ends, which belong to the range; an :class:`Ordered` where the elements are also in order.
 Range: TypeAlias = "tuple[End, End]"
+
+
+E = TypeVar("E", bound=End)
+
+
+class Ordered(tuple[E, E]):
+    """A range of elements that ascend along the last axis.
+
+    Attributes:
+        order: ``ascending``, or ``anchored`` where the first element is the lower end.
+    """
+
+    order: str
+
+    def __new__(cls, lo: E, hi: E, order: str) -> Ordered[E]:
+        """Return the range from ``lo`` to ``hi``."""
+        made = super().__new__(cls, (lo, hi))
+        made.order = order
+        return made
+
+    def __getnewargs__(self) -> Any:
+        return self[0], self[1], self.order
+
+
+def order_of(range_: Range | None) -> str:
+    """Return one of :data:`drt.ir.opdef.ORDERS`: how the elements of a range stand along the last axis."""
+    return range_.order if isinstance(range_, Ordered) else ""
+
+
+def make_range(lo: E, hi: E, order: str = "") -> tuple[E, E]:
+    """Return a range of elements in an order of :data:`drt.ir.opdef.ORDERS`."""
+    return Ordered(lo, hi, order) if order else (lo, hi)
 
 
 def call_ranges(op: OpDef, inferred: Inferred) -> dict[str, Range]:
     """Return the range of each operand of one call that has one, by the operand's name."""
-    return {r.operand: (evaluate(r.lo, inferred.env), evaluate(r.hi, inferred.env)) for r in op.ranges}
+    env = inferred.env
+    return {r.operand: make_range(evaluate(r.lo, env), evaluate(r.hi, env), r.order) for r in op.ranges}
 
 
 def node_ranges(node: Node, types: Mapping[str, TensorType], ops: OpSet) -> dict[str, Range]:
@@ -86,7 +119,10 @@ def _same_values(node: Node, types: Mapping[str, TensorType], ops: OpSet) -> Ite
 
 
 def _both(a: Range | None, b: Range) -> Range:
-    return b if a is None else (_inner(a[0], b[0], True), _inner(a[1], b[1], False))
+    if a is None:
+        return b
+    order = max(order_of(a), order_of(b), key=ORDERS.index)
+    return make_range(_inner(a[0], b[0], True), _inner(a[1], b[1], False), order)
 
 
 def _inner(a: End, b: End, lower: bool) -> End:
@@ -100,4 +136,4 @@ def _inner(a: End, b: End, lower: bool) -> End:
     return max(a, b) if lower else min(a, b)
 
 
-__all__ = ["End", "Range", "call_ranges", "input_ranges", "node_ranges"]
+__all__ = ["End", "Ordered", "Range", "call_ranges", "input_ranges", "make_range", "node_ranges", "order_of"]

@@ -30,6 +30,7 @@ TERMINAL_NAMES = {
     "NAME": "a name", "DOTTED": "a dotted name", "INT": "an integer", "FLOAT": "a number",
     "STRING": "a string in double quotes", "VALUE": "a value such as %x", "INFIX": "an operator",
     "PREFIX": "'-' or 'not'", "MARK": "'?' or '*'", "OPTIONAL": "'?'", "APPROXIMATE": "'approximate'", "KIND": "a kind",
+    "ORDER": "'ascending' or 'anchored'",
     "OFKIND": "'axis' or 'axes'", "RELATION": "'==', '!=', '<=' or '>='", "$END": "the end of the file",
 }  # fmt: skip
 

@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..ir import DrtError, UsageError
+from ..ir import DrtError, UsageError, order_of
 from ..ir.cost import graph_cost
 from .calls import known_size
 from .sampler import Judge, Program, Sampler, Spec
@@ -55,13 +55,17 @@ def stream(sampler: Sampler, n: int, *, seed: int = 0, start: int = 0, unique: b
 def input_specs(program: Program) -> list[dict[str, Any]]:
     """Return what each graph input must be, as JSON values.
 
-    Keys: ``name``, ``dtype``, ``shape``; ``range`` where elements are bounded: both ends, which they may take, or null.
+    Keys: ``name``, ``dtype``, ``shape``; ``range`` where elements are bounded: both ends, which they may take, or null; and
+    ``order`` where they stand in order along the last axis: ``ascending``, or ``anchored`` if the first is the lower end, too.
     """
     out = []
     for i in program.graph.inputs:
         entry: dict[str, Any] = {"name": i.name, "dtype": i.type.dtype, "shape": list(i.type.shape)}
         if i.name in program.ranges:
             entry["range"] = [end if isfinite(end) else None for end in program.ranges[i.name]]
+            order = order_of(program.ranges[i.name])
+            if order:
+                entry["order"] = order
         out.append(entry)
     return out
 

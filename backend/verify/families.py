@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...ir import Graph, Literal, OpSet, Range, Size, TensorType
+from ..tensors import in_order
 
 DTYPES = {
     "f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16, "i64": torch.int64,
@@ -74,10 +75,18 @@ def draw(
     Args:
         family: one of the families above; no value of it leaves ``range_``.
         domain: one of ``DOMAINS``; for floats without a range.
-        range_: the ends, sizes replaced by numbers, between which every element must lie; from ``ir.input_ranges``.
+        range_: the ends, sizes replaced by numbers, between which every element must lie, and the order in which they stand;
+            from ``ir.input_ranges``.
         wide: in ``wide_integers``: take odd integers of 13 bits, which TF32 cannot hold.
         ties: in ``ties``: numbers at which the program may change its course; see :func:`tie_points`.
     """
+    return in_order(_drawn(t, family, generator, domain, range_, wide, device, ties), range_)
+
+
+def _drawn(
+    t: TensorType, family: str, generator: torch.Generator, domain: str, range_: Range | None, wide: bool, device: str,
+    ties: Sequence[float],
+) -> torch.Tensor:  # fmt: skip
     shape = tuple(int(s) for s in t.shape)  # type: ignore[arg-type]
     dtype = DTYPES[t.dtype]
     options: dict[str, Any] = {"generator": generator, "device": device}

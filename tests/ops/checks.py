@@ -16,6 +16,7 @@ import attrs
 import torch
 from drt.backend.oracle import Oracle
 from drt.backend.resolve import run_clause
+from drt.backend.tensors import in_order
 from drt.backend.verify.chance import CONFIRMED, DRAWS, MORE_DRAWS, SUSPICIOUS
 from drt.backend.verify.draws import compare_sides
 from drt.frontend import import_module
@@ -43,7 +44,7 @@ from drt.ir.effects import random_operators
 from drt.ir.opdef import Hook, Opaque, Param
 from drt.ir.typesys import is_float
 from ops.instances import EVALUATION, Instance, draw, draw_violation, propose
-from ops.limitations import ASCENDING, DISTINCT, PARTIAL
+from ops.limitations import DISTINCT, PARTIAL
 from torch.utils.flop_counter import FlopCounterMode
 
 TORCH_DTYPES: dict[str, torch.dtype] = {
@@ -110,10 +111,7 @@ def random_operands(instance: Instance, rng: random.Random, positive: bool = Fal
     ranges = _ranges(instance)
 
     def ordered(v: torch.Tensor, name: str) -> torch.Tensor:
-        key = (instance.op.name, name)
-        if key not in ASCENDING or not v.numel():
-            return v
-        return (v - v.min() if ASCENDING[key] else v).sort().values
+        return in_order(v, ranges.get(name))
 
     def make(t: Any, place: int, name: str) -> Any:
         if isinstance(t, tuple):

@@ -15,7 +15,6 @@ from drt.ir.expr import Bin, Call, Unary, children
 from drt.ir.opdef import Scalar
 from drt.ir.typesys import UNIT_ROUNDOFF, is_float
 from ops.checks import (
-    ASCENDING,
     DISTINCT,
     PARTIAL,
     REFUSALS,
@@ -110,7 +109,7 @@ def edge_calls(op: OpDef, rng: random.Random, n: int, subnormal: bool = True) ->
             operands = list(zip(op.operands, instance.types))
             if any(_numel(t) for p, t in operands if p.name in ranges and ranges[p.name][0] > ranges[p.name][1]):
                 continue  # an index into an axis without elements
-            if not special or any(name == op.name for name, _ in ASCENDING):
+            if not special or any(r.order for r in op.ranges):
                 yield EdgeCall(instance, random_operands(instance, rng, positive=k % 2 == 0))
             else:
                 yield EdgeCall(instance, tuple(_filled(t, ranges.get(p.name), rng, subnormal) for p, t in operands))

@@ -30,13 +30,6 @@ DISTINCT: frozenset[str] = frozenset({"topk", "kthvalue", "median_dim", "nanmedi
 #: Operators that PyTorch refuses for some elements of operands that the definition allows: such draws are passed over.
 PARTIAL: frozenset[str] = frozenset({"masked_scatter"})
 
-#: Operands that have a meaning only in ascending order, by operator; those with True begin at 0.
-ASCENDING: dict[tuple[str, str], bool] = {
-    ("embedding_bag", "offsets"): True,
-    ("grouped_matmul", "ends"): False,
-    ("searchsorted", "sequence"): False, ("searchsorted", "sorter"): False, ("bucketize", "boundaries"): False,
-}  # fmt: skip
-
 _FUSED = "PyTorch has no call for it; the importer leaves its parts to fusion"
 _BROADCAST = "PyTorch broadcasts with a call of its own before it"
 
