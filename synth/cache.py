@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 from ..ir import OpDef, OpSet, print_op
 from ..ir.effects import parts
 from .calls import Signature, Structure, Symbolic
-from .flat import Function, Site, function
+from .flat import Function, function
 from .relation import Relations
+from .site import Site
 
 #: ``progress(done, total)``.
 Progress: TypeAlias = Callable[[int, int], None]

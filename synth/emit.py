@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Any
 
@@ -11,7 +12,7 @@ import attrs
 from ..ir import Graph, Input, Literal, Node, OpSet, TensorType
 from ..ir.ranges import node_ranges
 from .canonical import canonical_order
-from .flat import Site
+from .site import Site
 
 
 @attrs.define(eq=False)
@@ -58,12 +59,19 @@ class Written:
     outputs: tuple[str, ...]
 
 
+@lru_cache(1 << 16)
+def _sizes(shape: tuple[int, ...]) -> str:
+    return ", ".join(map(str, shape))
+
+
 def write(draft: Draft) -> Written:
     """Return a program in canonical order, with the text that :func:`drt.ir.print_graph` gives its graph."""
     sources = list(dict.fromkeys(draft.outputs))
     sites, results = draft.sites, draft.results
     types = [
-        ", ".join([f"{head}{str(shape)[1:-1].rstrip(',')}]" for head, shape in zip(site.result_heads, shapes)])
+        ", ".join([f"{head}{_sizes(shape)}]" for head, shape in zip(site.result_heads, shapes)])
+        if len(shapes) > 1
+        else f"{site.result_heads[0]}{_sizes(shapes[0])}]"
         for site, shapes in zip(sites, results)
     ]
     order, inputs, operands = canonical_order(draft, types, sources)
@@ -94,9 +102,9 @@ def write(draft: Draft) -> Written:
                 grouped.pop()
             flat = grouped
         attributes = draft.attributes[n]
-        left = f"{', '.join(own)} = {site.name}({', '.join(flat)})"
+        left = f"{own[0] if count == 1 else ', '.join(own)} = {site.name}({', '.join(flat)})"
         if attributes:
-            left += " {" + ", ".join([a[2] for a in attributes]) + "}"
+            left = f"{left} {{{', '.join([a[2] for a in attributes])}}}"
         rows.append((left, types[n]))
         if len(left) > width:
             width = len(left)
@@ -106,7 +114,7 @@ def write(draft: Draft) -> Written:
         outs += names[n] if len(names[n]) > 1 else [names[n][r]]
     outs = list(dict.fromkeys(outs))
     width = min(width, 88)
-    heads = [f"{input_names[i]}: {draft.inputs[i][0]}[{str(draft.inputs[i][1])[1:-1].rstrip(',')}]" for i in inputs]
+    heads = [f"{input_names[i]}: {draft.inputs[i][0]}[{_sizes(draft.inputs[i][1])}]" for i in inputs]
     tail = f") -> ({', '.join(outs)}) {{"
     one_line = ", ".join(heads)
     if 14 + len(one_line) + len(tail) <= 120:

@@ -17,12 +17,14 @@ import attrs
 
 from ..ir import OpSet, builtin_ops
 from .cache import Progress, Templates, load_signatures
+from .cells import laws
 from .degenerate import degenerate_call
 from .dims import ConflictError
 from .emit import Draft, write
-from .flat import LITERAL_SHARE, Flat, Menu, Site, read
-from .flow import Flow, laws
+from .flat import read
+from .flow import Flow
 from .relation import Relations
+from .site import LITERAL_SHARE, Flat, Menu, Site
 from .skeleton import Skeletons, Wired, wire
 from .spec import Program, Spec, check, select
 from .thorough import Thorough, template_attributes, within
@@ -32,9 +34,9 @@ Judge: TypeAlias = "Callable[[Program], Program | str]"
 #: Wirings that are tried for one sequence of operators before its number is given up.
 _ATTEMPTS = 60
 #: Times that one call is drawn before its operands are.
-TRIALS = 4
+TRIALS = 3
 #: Times that earlier calls are drawn again for the sake of one call, before the wiring is given up.
-JUMPS = 4
+JUMPS = 8
 #: Times that all sizes are drawn for the bounds that speak of the whole program.
 REDRAWS = 24
 
@@ -126,6 +128,10 @@ class Sampler:
         self.failures: Counter[str] = Counter()
         self.stuck: Counter[str] = Counter()
         self.retries = 0
+        p = spec.profile
+        self._bounded = (
+            p.min_numel > 1 or p.min_flops > 0 or any(b is not None for b in (p.max_flops, p.max_bytes, p.max_elements))
+        )
         self._laws = laws(spec.profile, spec.max_rank)
         self.thorough = Thorough(spec, relations, self._sites, self.failures)
 
@@ -217,13 +223,14 @@ class Sampler:
             if not sources or stuck[n] > JUMPS:
                 self.stuck[self._sites[id(nodes[n].choice.signature)].name] += 1
                 return None
-            # What gave the operands is drawn again, or what gave theirs.
-            while True:
+            # What gave the last operand is drawn again, which undoes least; then what gave any, or what gave theirs.
+            far = stuck[n] > 1
+            n = max(sources)
+            while far:
                 options = sorted(sources)
                 n = options[int(draw() * len(options))]
                 sources = {o[0] for o in nodes[n].operands if o is not None}
-                if not sources or draw() < 0.5:
-                    break
+                far = bool(sources) and draw() < 0.5
             mark, inputs = marks[n]
             flow.undo(mark)
             del marks[n:]
@@ -235,47 +242,53 @@ class Sampler:
         spec = self.spec
         ones, again = spec.profile.ones, spec.input_sharing
         site = self._sites[id(w.choice.signature)]
-        inputs, by_type = built.inputs, built.by_type
+        inputs, by_type, shapes = built.inputs, built.by_type, built.shapes
         refs: list[Any] = []
         dims: list[int] = []
         fresh: list[int] = []
         given: list[int] = []  # slots that may be given up for a fresh input
-        for slot, source in enumerate(w.operands):
+        known = False
+        for slot, (literals, shared, kind, rank, packs) in enumerate(site.plan):
+            source = w.operands[slot]
             if source is not None:
-                refs.append(("n", *source))
-                dims += built.shapes[source[0]][source[1]]
+                place, result = source
+                refs.append(("n", place, result))
+                dims += shapes[place][result]
+                known = True
                 if slot in w.extra:
                     given.append(slot)
-                continue
-            literals = site.literals[slot]
-            if literals and draw() < LITERAL_SHARE:
+            elif literals and draw() < LITERAL_SHARE:
                 refs.append(literals[int(draw() * len(literals))])
-                continue
-            if by_type and not site.guards[slot] and draw() < again:
-                known = by_type.get(site.types[slot])
-                if known:
-                    i = known[int(draw() * len(known))]
-                    # A value twice in one call is a degenerate call (x - x).
-                    if ("i", i) not in refs:
-                        refs.append(("i", i))
-                        dims += inputs[i][1]
-                        given.append(slot)
-                        continue
-            refs.append(None)
-            fresh.append(slot)
-            if site.packs[slot] and ones and site.narrow:
-                dims += [0 if draw() < ones else -1 for _ in range(site.ranks[slot])]
             else:
-                dims += [-1] * site.ranks[slot]
+                alike = by_type.get(kind) if shared and draw() < again else None
+                if alike:
+                    ref = ("i", alike[int(draw() * len(alike))])
+                    # A value twice in one call is a degenerate call (x - x).
+                    if ref in refs:
+                        alike = None
+                    else:
+                        refs.append(ref)
+                        dims += inputs[ref[1]][1]
+                        known = True
+                        given.append(slot)
+                if not alike:
+                    refs.append(None)
+                    fresh.append(slot)
+                    if packs and ones and site.narrow:
+                        own = [0 if draw() < ones else -1 for _ in range(rank)]
+                        known = known or 0 in own
+                        dims += own
+                    else:
+                        dims += [-1] * rank
         trial = 0
         while True:
-            found = flow.place(site, dims, fresh, trial)
+            found = flow.place(site, dims, known, fresh, trial)
             if found is not None:
                 break
             self.retries += 1
             trial += 1
             flow.undo(mark)
-            if trial == TRIALS:
+            if trial == TRIALS or flow.hopeless:
                 if not given:
                     return False
                 slot, trial = given.pop(), 1
@@ -283,8 +296,9 @@ class Sampler:
                 fresh.append(slot)
                 start = site.starts[slot]
                 dims[start : start + site.ranks[slot]] = [-1] * site.ranks[slot]
-        flat, cells, results, own = found
-        for slot, shape in zip(fresh, own):
+                known = any(d >= 0 for d in dims)
+        flat, cells, results, made = found
+        for slot, shape in zip(fresh, made):
             kind = site.types[slot]
             refs[slot] = ("i", len(inputs))
             if not site.guards[slot]:
@@ -305,7 +319,7 @@ class Sampler:
             at = value.__getitem__
             known = [(kind[0], tuple(map(at, shape)), guard) for kind, shape, guard in built.inputs]
             results = [[tuple(map(at, shape)) for shape in own] for own in built.shapes]
-            if self._inside(flow, known, results, built.calls):
+            if not self._bounded or self._inside(flow, known, results, built.calls):
                 break
         else:
             return None

@@ -110,7 +110,7 @@ class Skeletons:
         self._singles: dict[int, Any] = {}
         self._last: tuple[tuple[int, ...], list[Any]] | None = None
         self._own: dict[tuple[int, int], tuple[list[float], list[Choice]]] = {}
-        self._picks: list[dict[int, tuple[list[float], list[Choice]]]] = [{} for _ in range(level)]
+        self._picks: list[dict[tuple[int, int], tuple[list[float], list[Step]]]] = [{} for _ in range(level)]
         self._key_weight: list[Any] = [None] * level
 
     # -- the space ------------------------------------------------------------------------------------------------
@@ -307,7 +307,7 @@ class Skeletons:
     # -- drawing --------------------------------------------------------------------------------------------------
 
     def _table(self, t: int, state: int) -> tuple[list[float], list[Any]]:
-        """Return cumulated weights and, of each arc: cumulated weights of its choices, these, the next state, the fills."""
+        """Return cumulated weights and, of each arc: cumulated weights of its steps, these, the next state."""
         found = self._tables[t].get(state)
         if found is None:
             a, b = int(self._first[state]), int(self._first[state + 1])
@@ -320,7 +320,7 @@ class Skeletons:
             kept = mass > 0
             sums = list(itertools.accumulate(mass[kept].tolist()))
             arcs = [
-                (*self._picked(t, k), target, fills)
+                (*self._picked(t, k, fills), target)
                 for k, target, fills in zip(
                     keys[kept].tolist(), targets[kept].tolist(), self._fills[a:b][kept].tolist(), strict=True
                 )
@@ -328,13 +328,13 @@ class Skeletons:
             found = self._tables[t][state] = (sums, arcs)
         return found
 
-    def _picked(self, t: int, key: int) -> tuple[list[float], list[Choice]]:
-        found = self._picks[t].get(key)
+    def _picked(self, t: int, key: int, fills: int) -> tuple[list[float], list[Step]]:
+        found = self._picks[t].get((key, fills))
         if found is None:
             w = self._weight_lists[t]
             choices = self._choices[self._keys[key]]
             sums = list(itertools.accumulate([m * w[c.number] for m, c in choices]))
-            found = self._picks[t][key] = (sums, [c for _, c in choices])
+            found = self._picks[t][key, fills] = (sums, [Step(c, fills) for _, c in choices])
         return found
 
     def draw(self, rng: random.Random) -> tuple[tuple[int, ...], list[Step]]:
@@ -344,8 +344,8 @@ class Skeletons:
         state, steps = start, []
         for t, rows in enumerate(self._tables):
             sums, arcs = rows.get(state) or self._table(t, state)
-            picks, choices, state, fills = arcs[bisect(sums, uniform() * sums[-1])]
-            steps.append(Step(choices[bisect(picks, uniform() * picks[-1])], fills))
+            picks, own, state = arcs[bisect(sums, uniform() * sums[-1])]
+            steps.append(own[bisect(picks, uniform() * picks[-1])])
         return self._start_states[start], steps
 
     def _arcs_of(self, number: int) -> Any:
@@ -467,20 +467,28 @@ def depth_first(
     """Return the same operators in the order of a depth-first walk from the outputs: what feeds one stands close before it."""
     place = [-1] * len(nodes)
     order: list[Wired] = []
-
-    def visit(n: int) -> None:
-        place[n] = 0
-        for o in nodes[n].operands:
-            if o is not None and place[o[0]] < 0:
-                visit(o[0])
-        place[n] = len(order)
-        order.append(nodes[n])
-
-    for n, _ in outputs:
-        if place[n] < 0:
-            visit(n)
+    # ``~n`` stands for the end of operator n.
+    todo = [n for n, _ in reversed(outputs)]
+    while todo:
+        n = todo.pop()
+        if n < 0:
+            place[~n] = len(order)
+            order.append(nodes[~n])
+        elif place[n] < 0:
+            w = nodes[n]
+            if w.choice.open:
+                place[n] = 0
+                todo.append(~n)
+                todo += [o[0] for slot in reversed(w.choice.open) if (o := w.operands[slot]) is not None]
+            else:
+                place[n] = len(order)
+                order.append(w)
     for w in order:
-        w.operands = [o if o is None else (place[o[0]], o[1]) for o in w.operands]
+        operands = w.operands
+        for slot in w.choice.open:
+            o = operands[slot]
+            if o is not None:
+                operands[slot] = (place[o[0]], o[1])
     return order, [(place[n], r) for n, r in outputs]
 
 

@@ -16,9 +16,9 @@ from ..ir.text import attr_text
 from .calls import Signature, Structure, Template
 from .dims import ConflictError, Plan, Sizes
 from .emit import Draft
-from .flat import LITERAL_SHARE, Site
 from .profiles import Profile
 from .relation import Relations
+from .site import LITERAL_SHARE, Site
 from .skeleton import Wired
 from .spec import Spec
 
