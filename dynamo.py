@@ -22,7 +22,7 @@ import torch
 
 from .backend.candidate import PRECISIONS
 from .backend.verify import Verdict
-from .ir import DrtError, Graph, UsageError
+from .ir import DrtError, Graph, UsageError, checked, require
 from .pipeline import Compiled, build, to_module
 from .report import CompileOptions
 from .search import A_VIEW
@@ -59,6 +59,7 @@ class DynamoOptions:
     backward: str = "drt"
 
 
+@checked
 def read_options(options: Mapping[str, Any] | None) -> DynamoOptions:
     """Return the options of a ``torch.compile``.
 
@@ -72,6 +73,7 @@ def read_options(options: Mapping[str, Any] | None) -> DynamoOptions:
             raise UsageError(f"is no option of the backend drt, expected one of {', '.join(known)}", subject=str(name))
     if "ops" in given:
         files = given["ops"]
+        require(files, str | os.PathLike[str] | Sequence[str | os.PathLike[str]], "options: ops")
         given["ops"] = tuple(Path(f) for f in ([files] if isinstance(files, (str, os.PathLike)) else files))
     found = DynamoOptions(**given)
     for name, choices in (("precision", PRECISIONS), ("backward", BACKWARD)):
@@ -84,6 +86,7 @@ def read_options(options: Mapping[str, Any] | None) -> DynamoOptions:
     return found
 
 
+@checked
 def dynamo_backend(
     graph: torch.fx.GraphModule,
     example_inputs: Sequence[Any],

@@ -13,14 +13,15 @@ import attrs
 import torch
 from torch.utils._pytree import tree_map
 
-from .backend.candidate import Candidate
+from .backend.candidate import PRECISIONS, Candidate
 from .backend.python_text import read_python
 from .backend.verify import GateReport, Verdict, instances, verify_candidate, verify_files, verify_module
 from .backend.verify.files import INTERPRETED_ELEMENTS, n_elements_of
 from .backend.verify.judge import tile_constants
 from .backend.verify.reference import process_settings
 from .frontend import import_module, load_model
-from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, UsageError, builtin_ops
+from .ir import PROGRAM_SUFFIXES, DrtError, Graph, OpSet, UsageError, builtin_ops, checked
+from .report import DEVICES
 from .ways import read_graph
 from .whole import as_fragment
 
@@ -37,6 +38,7 @@ SMALL_BUDGET_S = 30.0
 MAX_KEPT = 6
 
 
+@checked
 def verify(
     reference: Graph | torch.nn.Module | str | os.PathLike[str], candidate: str | os.PathLike[str], *,
     example_inputs: Sequence[Any] = (), example_kwargs: Mapping[str, Any] | None = None, entry: str = "",
@@ -67,6 +69,9 @@ def verify(
         UsageError: a file cannot be read or lacks something, the reference raises, or an option is wrong.
         ParseError, VerifyError: a text is not a program, or not a valid one.
     """
+    for name, value, choices in (("precision", precision, PRECISIONS), ("device", device, DEVICES)):
+        if value not in choices:
+            raise UsageError(f"is {value}, expected one of {', '.join(choices)}", subject=f"verify: {name}")
     ops = builtin_ops() if ops is None else ops
     interpreted = device == "cpu" or not torch.cuda.is_available()
     file = Path(candidate)

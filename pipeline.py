@@ -17,7 +17,7 @@ from .backend.candidate import H100, Target
 from .files import finished_file, require_writable
 from .frontend import Imported, LoadedModel, import_module, on_meta, parse_dynamic
 from .host import host_of, in_process_host
-from .ir import OPAQUE, Graph, Node, OpSet, UsageError, load_ops, simplify
+from .ir import OPAQUE, Graph, Node, OpSet, UsageError, checked, load_ops, simplify
 from .ir.binding import read_sizes
 from .report import PYTORCH, CompileOptions, CompileReport, FragmentRow, Progress
 from .search import A_VIEW, ONCE, Chooser, Chosen, load_model_new, partition
@@ -213,6 +213,7 @@ def require_weights(module: Any) -> None:
         raise UsageError(message, subject=f"{missing[0]}{more}")
 
 
+@checked
 def compile_model(
     spec: str | os.PathLike[str],
     output: str | os.PathLike[str],
@@ -272,6 +273,7 @@ def compile_model(
     )
 
 
+@checked
 def compile(
     module: torch.nn.Module | Callable[..., Any],
     example_inputs: Sequence[Any],

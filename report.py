@@ -9,6 +9,11 @@ from typing import Any, Protocol
 
 import attrs
 
+from .ir import UsageError, check_fields
+
+#: Where kernels are verified and timed.
+DEVICES = ("auto", "cpu", "cuda")
+
 #: ``FragmentRow.writer`` of a fragment that no kernel was found for.
 PYTORCH = "pytorch"
 
@@ -58,6 +63,13 @@ class CompileOptions:
     variants: int = 4
     device: str = "auto"
     dynamic: tuple[str, ...] = ()
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
+        if self.device not in DEVICES:
+            raise UsageError(f"is {self.device}, expected one of {', '.join(DEVICES)}", subject="device")
+        if self.variants < 1:
+            raise UsageError(f"is {self.variants}, expected at least 1", subject="variants")
 
 
 @attrs.frozen

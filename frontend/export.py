@@ -35,6 +35,7 @@ from ..ir import (
     VerifyError,
     builtin_ops,
     eliminate_dead_code,
+    require,
     unroll,
 )
 from ..ir.build import GraphBuilder, clean_name
@@ -137,6 +138,8 @@ def import_module(
             depend on tensor contents, control flow); placed at the user's line where PyTorch knows it.
     """
     ops = builtin_ops() if ops is None else ops
+    for argument, value, hint in (("ops", ops, OpSet), ("name", name, str), ("unroll_steps", unroll_steps, int)):
+        require(value, hint, f"import_module: {argument}")
     _require_call(module, example_inputs, example_kwargs)
     args, kwargs = tuple(example_inputs), dict(example_kwargs or {})
     owner = module if isinstance(module, torch.nn.Module) else _as_module(module)

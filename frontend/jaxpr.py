@@ -23,6 +23,7 @@ from ..ir import (
     UsageError,
     VerifyError,
     builtin_ops,
+    checked,
     eliminate_dead_code,
 )
 from ..ir.build import GraphBuilder, clean_name
@@ -48,6 +49,7 @@ def require_jax() -> Any:
         raise UsageError("is not installed; install the extra drt[jax]", subject="jax") from error
 
 
+@checked
 def import_jax(
     function: Callable[..., Any],
     example_args: Sequence[Any],

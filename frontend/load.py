@@ -20,7 +20,7 @@ from typing import Any, Union
 import attrs
 import torch
 
-from ..ir import ParseError, UsageError
+from ..ir import ParseError, UsageError, checked
 
 #: Names that a KernelBench-style file defines; ``get_init_inputs`` may be left out where the constructor takes nothing.
 MODEL, INPUTS, INIT_INPUTS = "Model", "get_inputs", "get_init_inputs"
@@ -65,6 +65,7 @@ class LoadedModel:
     program: Any = None
 
 
+@checked
 def load_model(
     spec: str | os.PathLike[str],
     *,

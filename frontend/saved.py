@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import torch.utils._pytree as pytree
 
-from ..ir import OpSet, Unsupported, UsageError, builtin_ops
+from ..ir import OpSet, Unsupported, UsageError, builtin_ops, checked
 from .calling import argument_paths
 from .export import Imported, exported_graph, quiet
 from .load import LoadedModel
@@ -22,6 +22,7 @@ from .load import LoadedModel
 SUFFIX = ".pt2"
 
 
+@checked
 def load_saved(path: str | os.PathLike[str]) -> Any:
     """Load an ``ExportedProgram``.
 
@@ -43,7 +44,10 @@ def load_saved(path: str | os.PathLike[str]) -> Any:
         raise UsageError(_why(file, error), place=str(path)) from error
 
 
-def import_exported(program: Any, *, ops: OpSet | None = None, name: str = "exported") -> Imported:
+@checked
+def import_exported(
+    program: torch.export.ExportedProgram, *, ops: OpSet | None = None, name: str = "exported"
+) -> Imported:
     """Import an ``ExportedProgram`` in the mode and with the symbolic sizes that it was exported with.
 
     Args:
@@ -69,6 +73,7 @@ def import_exported(program: Any, *, ops: OpSet | None = None, name: str = "expo
         raise UsageError(error.message, place=error.place, subject=name) from None
 
 
+@checked
 def saved_model(path: str | os.PathLike[str]) -> LoadedModel:
     """Load an ``ExportedProgram`` as a module with example inputs: those that were saved, else random ones of their types.
 

@@ -14,7 +14,7 @@ import attrs
 import torch
 import torch.utils._pytree as pytree
 
-from ..ir import OPAQUE, PROGRAM_SUFFIXES, Graph, OpSet, UsageError, builtin_ops, parse_graph, verify_graph
+from ..ir import OPAQUE, PROGRAM_SUFFIXES, Graph, OpSet, UsageError, builtin_ops, checked, parse_graph, verify_graph
 from .calling import InSpec, OutSpec
 from .export import DEFAULT_RANGE, Imported, import_module
 from .importer import Unknown
@@ -30,6 +30,7 @@ _JAX = frozenset({"jax", "jaxlib"})
 _FIXED = {"text": "has its sizes in its text", "saved": "has the sizes that it was exported with"}
 
 
+@checked
 def import_program(
     spec: str | os.PathLike[str],
     *,
@@ -63,6 +64,7 @@ def import_program(
     return import_loaded(load_model(text), ops=ops, dynamic=dynamic, training=training, name=name)
 
 
+@checked
 def import_loaded(
     loaded: LoadedModel,
     *,
@@ -90,6 +92,7 @@ def import_loaded(
     )  # fmt: skip
 
 
+@checked
 def is_jax(loaded: LoadedModel) -> bool:
     """Return whether a function that was loaded is one of JAX: it is called with JAX's arrays, or made by JAX.
 
@@ -111,6 +114,7 @@ def _package(value: Any) -> str:
     return str(name).partition(".")[0]
 
 
+@checked
 def from_text(text: str, file: str = "<text>", ops: OpSet | None = None, name: str = "") -> Imported:
     """Read a program's text; its parameters have types, but no values.
 
@@ -142,6 +146,7 @@ def unknown_of(graph: Graph) -> tuple[Unknown, ...]:
     return tuple(Unknown(t, n, "the program says so") for t, n in counts.items())
 
 
+@checked
 def parse_dynamic(texts: Sequence[str]) -> dict[str, Any] | None:
     """Read ``x:0=B`` (any size) and ``x:0=B:1..64`` as :func:`import_module` takes them; None where there are none.
 

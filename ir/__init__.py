@@ -1,5 +1,9 @@
 """The typed operator-graph IR: operators as data, programs as immutable graphs."""
 
+from .arguments import check_fields as check_fields
+from .arguments import checked as checked
+from .arguments import kind_of as kind_of
+from .arguments import require as require
 from .build import GraphBuilder as GraphBuilder
 from .build import expand_graph as expand_graph
 from .build import infer_node as infer_node

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from . import expr as ex
+from .arguments import checked
 from .errors import DrtError, ParseError, UsageError
 from .opdef import (
     COMBINERS,
@@ -443,7 +445,8 @@ def read_text(path: str | Path) -> str:
         raise UsageError("is not UTF-8 text", place=str(path)) from None
 
 
-def load_ops(*paths: str | Path, base: OpSet | None = None) -> OpSet:
+@checked
+def load_ops(*paths: str | os.PathLike[str], base: OpSet | None = None) -> OpSet:
     """Return the operators of ``base`` (the built-in ones if None) together with those of the files.
 
     Raises:
@@ -452,7 +455,7 @@ def load_ops(*paths: str | Path, base: OpSet | None = None) -> OpSet:
     """
     ops = dict(builtin_ops() if base is None else base)
     for path in paths:
-        for name, op in parse_ops(read_text(path), str(path)).items():
+        for name, op in parse_ops(read_text(Path(path)), str(path)).items():
             if name in ops:
                 raise ParseError(
                     f"is already defined at {ops[name].location}, expected a new name",

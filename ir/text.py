@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .arguments import checked
 from .build import infer_under, require_conditions, verify_results
 from .errors import ParseError, VerifyError
 from .expr import literal_text, quote
@@ -208,6 +209,7 @@ class _Resolver:
         return raw
 
 
+@checked
 def parse_graph(text: str, file: str = "<text>", ops: OpSet | None = None) -> Graph:
     """Parse and check a program.
 
@@ -322,6 +324,7 @@ def node_text(node: Node, symbols: frozenset[str] = frozenset()) -> tuple[str, s
     return text, ", ".join(map(str, node.types))
 
 
+@checked
 def print_graph(graph: Graph, locations: bool = False) -> str:
     """Return the canonical text of a program.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import os
 import sys
 import tempfile
 import time
@@ -23,7 +24,7 @@ from ..backend.to_torch import to_callable
 from ..backend.triton_gen import TemplateTranslator, plan
 from ..backend.user_kernels import UserKernels, plan_user_kernel
 from ..backend.verify import Verdict, verify_candidate
-from ..ir import DrtError, Graph, OpSet, Unsupported
+from ..ir import DrtError, Graph, OpSet, Unsupported, UsageError, checked
 from ..ir.binding import at_sizes
 from .fuse import A_VIEW, ONCE, Part, PlanLike, fragment_key, split_anchor
 from .symbols import with_own_symbols
@@ -87,6 +88,7 @@ class Chooser:
         sizes: of the program's symbols in the example call, at which kernels are timed.
     """
 
+    @checked
     def __init__(
         self,
         ops: OpSet,
@@ -251,6 +253,7 @@ _PREAMBLE = (
 )
 
 
+@checked
 def load_entry(candidate: Candidate) -> Callable[..., Any]:
     """Load a verified candidate into this process and return its launcher.
 
@@ -263,8 +266,16 @@ def load_entry(candidate: Candidate) -> Callable[..., Any]:
     return entry
 
 
-def load_file(path: Path) -> ModuleType:
-    """Import a Python file under a name of its own."""
+@checked
+def load_file(path: str | os.PathLike[str]) -> ModuleType:
+    """Import a Python file under a name of its own.
+
+    Raises:
+        UsageError: there is no such file.
+    """
+    path = Path(path)
+    if path.suffix != ".py" or not path.is_file():
+        raise UsageError("no such file, expected a Python file", place=str(path))
     name = f"drt_loaded_{path.stem}_{abs(hash(str(path.resolve())))}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None and spec.loader is not None
@@ -274,7 +285,10 @@ def load_file(path: Path) -> ModuleType:
     return module
 
 
-def load_model_new(path: Path, args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None) -> torch.nn.Module:
-    """Return ``ModelNew`` of a written file, constructed."""
+@checked
+def load_model_new(
+    path: str | os.PathLike[str], args: Sequence[Any] = (), kwargs: Mapping[str, Any] | None = None
+) -> torch.nn.Module:
+    """Return ``ModelNew`` of a written file, constructed; raises UsageError where there is no such file."""
     model: torch.nn.Module = load_file(path).ModelNew(*args, **dict(kwargs or {}))
     return model

@@ -17,7 +17,7 @@ import attrs
 from ..backend.candidate import Target
 from ..backend.opaque import draws
 from ..backend.user_kernels import has_user_kernel
-from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, print_graph
+from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, UsageError, checked, print_graph
 from ..ir.binding import part_symbols
 from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
 from ..ir.opdef import Expand, Index
@@ -100,6 +100,7 @@ def parameter_only(graph: Graph, ops: OpSet) -> frozenset[int]:
     return frozenset(found)
 
 
+@checked
 def is_view(name: str, ops: OpSet) -> bool:
     """Return whether the operator only re-indexes one operand, so that it costs nothing inside a kernel."""
     op = ops.get(name)
@@ -127,6 +128,7 @@ def _moves(e: Expr, tensor: str) -> bool:
     return all(_moves(c, tensor) for c in children(e))
 
 
+@checked
 def extract(graph: Graph, indices: Iterable[int], ops: OpSet, name: str = "fragment", views: bool = True) -> Graph:
     """Return the nodes at ``indices`` as a graph of their own.
 
@@ -141,7 +143,11 @@ def extract(graph: Graph, indices: Iterable[int], ops: OpSet, name: str = "fragm
         A graph whose inputs are the values that it reads from outside, in order of first use, and whose outputs are the
         values that something outside reads or the caller sees, in order of definition.
     """
+    indices = tuple(indices)
     wanted = set(indices)
+    beyond = [k for k in wanted if not 0 <= k < len(graph.nodes)]
+    if beyond:
+        raise UsageError(f"node {beyond[0]}, expected numbers below {len(graph.nodes)}", subject="extract: indices")
     if views:
         wanted |= _views_behind(graph, wanted, ops)
     chosen = [graph.nodes[i] for i in sorted(wanted)]
@@ -301,6 +307,7 @@ class _Cutter:
         return sorted(set(self.cluster.values()), key=min)
 
 
+@checked
 def partition(graph: Graph, ops: OpSet, planner: Planner, target: Target) -> list[Part]:
     """Cut ``graph`` into parts, in an order in which they can run.
 
@@ -383,6 +390,7 @@ def order_parts(graph: Graph, parts: Sequence[Part], ops: OpSet) -> list[Part]:
     return out
 
 
+@checked
 def split_anchor(part: Part, ops: OpSet, planner: Planner, target: Target) -> list[Part] | None:
     """Return the part cut around its contraction: what feeds it, the contraction alone, what follows it.
 
@@ -428,6 +436,7 @@ def _called(e: Expr) -> set[str]:
     return found.union(*(_called(c) for c in children(e)))
 
 
+@checked
 def fragment_key(fragment: Graph) -> str:
     """Return the canonical text of a fragment with its values numbered: equal for fragments that one kernel can serve."""
     number = {v: f"v{k}" for k, v in enumerate(fragment.types)}

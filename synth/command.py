@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections import Counter
@@ -12,7 +13,7 @@ from typing import Any
 
 import attrs
 
-from ..ir import UsageError
+from ..ir import UsageError, checked
 from .dataset import FORMATS, Source, read, rows, write
 from .profiles import PROFILES, Profile
 from .sampler import Judge, Sampler, Spec
@@ -50,8 +51,9 @@ def find_profile(name: str) -> Profile:
         raise UsageError(f"is no profile: {error}", place=name) from None
 
 
+@checked
 def generate(
-    spec: Spec, n: int, output: Path, format: str, *, seed: int = 0, workers: int = 1, resume: bool = False,
+    spec: Spec, n: int, output: str | os.PathLike[str], format: str, *, seed: int = 0, workers: int = 1, resume: bool = False,
     source: Source | None = None, judge: Judge | None = None, track: Track | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Write ``n`` programs to a file or folder and return the statistics that were printed.
@@ -78,6 +80,7 @@ def generate(
         raise UsageError(f"{workers} workers, expected at least 1")
     if format not in FORMATS:
         raise UsageError(f"unknown format '{format}', expected one of {', '.join(FORMATS)}")
+    output = Path(output)
     if format in ("parquet", "jsonl") and output.is_dir():
         raise UsageError("is a directory, expected a file to write", place=str(output))
     done: list[dict[str, Any]] = []
@@ -181,13 +184,15 @@ def show(found: dict[str, Any]) -> None:
     print("histogram   " + ", ".join(f"{k}+: {v}" for k, v in found["dims"].items()))
 
 
-def statistics(path: Path) -> dict[str, Any]:
+@checked
+def statistics(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Print and return the statistics of a data set; raises UsageError where it cannot be read."""
-    found = describe(read(path))
+    found = describe(read(Path(path)))
     show(found)
     return found
 
 
+@checked
 def make_spec(
     level: int, *, profile: str = "small", dtypes: str = "f32,i64,bool", ops: tuple[str, ...] = (),
     without: tuple[str, ...] = (), outputs: int = 1, max_depth: int | None = None, max_fan_out: int | None = None,

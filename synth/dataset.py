@@ -12,7 +12,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any
 
-from ..ir import DrtError, UsageError, order_of
+from ..ir import DrtError, UsageError, checked, order_of
 from ..ir.cost import graph_cost
 from .calls import known_size
 from .sampler import Judge, Program, Sampler, Spec
@@ -25,6 +25,7 @@ Source = Callable[[Program], str]
 _WORKER: Sampler | None = None
 
 
+@checked
 def stream(sampler: Sampler, n: int, *, seed: int = 0, start: int = 0, unique: bool = True) -> Iterator[Program]:
     """Yield ``n`` programs in the order of their numbers, each at most once up to names and order.
 
@@ -52,6 +53,7 @@ def stream(sampler: Sampler, n: int, *, seed: int = 0, start: int = 0, unique: b
             raise UsageError(f"only {given} different programs found, expected {n}; widen the sizes or the operators")
 
 
+@checked
 def input_specs(program: Program) -> list[dict[str, Any]]:
     """Return what each graph input must be, as JSON values.
 
@@ -70,6 +72,7 @@ def input_specs(program: Program) -> list[dict[str, Any]]:
     return out
 
 
+@checked
 def row(program: Program, sampler: Sampler, source: Source | None = None) -> dict[str, Any]:
     """Return one program as a row of :data:`COLUMNS`; FLOPs and bytes are -1 where the definitions do not tell them."""
     try:
@@ -109,6 +112,7 @@ def _work(job: tuple[int, int]) -> tuple[dict[str, Any] | None, dict[str, int]]:
     return found, dict(_WORKER.failures - before)
 
 
+@checked
 def rows(
     spec: Spec, n: int, *, seed: int = 0, start: int = 0, workers: int = 1, source: Source | None = None,
     skip: Iterable[str] = (), sampler: Sampler | None = None, judge: Judge | None = None,

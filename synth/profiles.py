@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import attrs
 
+from ..ir import check_fields
+
 
 @attrs.frozen
 class Profile:
@@ -34,6 +36,9 @@ class Profile:
     min_flops: float = 0
     max_bytes: int | None = None
     max_elements: int | None = None
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 _POWERS = tuple(2**k for k in range(3, 13))

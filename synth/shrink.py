@@ -24,6 +24,7 @@ from ..ir import (
     Unsatisfiable,
     Unsupported,
     builtin_ops,
+    checked,
 )
 from .calls import Signature, Structure, Symbolic, Template, known_size
 from .dims import ConflictError, Plan, Sizes
@@ -52,6 +53,7 @@ class Instances:
         Unsupported: a node is opaque or its sizes cannot be said by formulas.
     """
 
+    @checked
     def __init__(self, graph: Graph, ops: OpSet | None = None, keep_ones: bool = True) -> None:
         ops = builtin_ops() if ops is None else ops
         if not graph.is_static:
@@ -210,6 +212,7 @@ def _known(template: Template, real: list[int], node: Node) -> list[int] | None:
     return numbers
 
 
+@checked
 def instances(
     graph: Graph, max_numel: int = 4096, *, ops: OpSet | None = None, seed: int = 0
 ) -> Iterator[tuple[str, Graph]]:
@@ -237,6 +240,7 @@ def instances(
             continue
 
 
+@checked
 def minimise(graph: Graph, fails: Callable[[Graph], bool], *, ops: OpSet | None = None, tries: int = 60) -> Graph:
     """Return a smaller graph that still fails: fewer operators, then smaller sizes.
 

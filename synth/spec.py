@@ -8,7 +8,7 @@ from hashlib import blake2b
 
 import attrs
 
-from ..ir import Graph, OpDef, OpSet, UsageError
+from ..ir import Graph, OpDef, OpSet, UsageError, check_fields, require
 from ..ir.effects import operators_through, random_operators
 from ..ir.opdef import Opaque
 from .emit import Written, build_graph, edges_of, ranges_of
@@ -52,6 +52,9 @@ class Spec:
     input_sharing: float = 0.15
     constants: bool = True
     solver: bool = False
+
+    def __attrs_post_init__(self) -> None:
+        check_fields(self)
 
 
 @attrs.frozen(slots=False, eq=False)
@@ -116,6 +119,8 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
     Raises:
         UsageError: a name is neither, or nothing is left.
     """
+    require(spec, Spec, "Sampler: spec")
+    require(ops, OpSet, "Sampler: ops")
     families = {op.family for op in ops.values()}
     for n in (*spec.ops, *spec.without, *(n for n, _ in spec.weights)):
         if n not in ops and n not in families:
@@ -143,6 +148,7 @@ def select(ops: OpSet, spec: Spec) -> dict[str, OpDef]:
 
 def check(spec: Spec) -> None:
     """Raise UsageError where the bounds of a specification contradict each other."""
+    require(spec, Spec, "Sampler: spec")
     if spec.level < 1:
         raise UsageError(f"level {spec.level}, expected at least 1")
     p = spec.profile

@@ -20,7 +20,7 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves, tree_map
 
-from ...ir import UsageError
+from ...ir import UsageError, checked
 from ..candidate import PRECISIONS
 from ..python_text import parse_python, read_python
 from ..sandbox import Frame, Reply, interpreter_sandbox
@@ -80,6 +80,7 @@ def n_elements_of(module: torch.nn.Module, args: Sequence[Any], kwargs: Mapping[
     return sum(t.numel() for t in [*given, *module.parameters()] if isinstance(t, torch.Tensor))
 
 
+@checked
 def verify_module(
     reference: torch.nn.Module, candidate_path: str | os.PathLike[str], example_inputs: Sequence[Any], *,
     example_kwargs: Mapping[str, Any] | None = None, init_args: Sequence[Any] = (),
@@ -173,6 +174,7 @@ def verify_module(
     return docket.verdict(("device",) if on_device is not None and on_device.passed else ("meaning",))
 
 
+@checked
 def verify_files(
     reference: str | os.PathLike[str], candidate: str | os.PathLike[str], *, precision: str = "strict", seeds: int = 3,
     device: str = "auto", timeout_s: float = 180.0, seed: int | None = None, entry: str = "ModelNew",

@@ -12,7 +12,18 @@ from typing import Any
 import attrs
 import torch
 
-from ...ir import OPAQUE, Graph, OpSet, TensorType, Unsupported, UsageError, VerifyError, builtin_ops, input_ranges
+from ...ir import (
+    OPAQUE,
+    Graph,
+    OpSet,
+    TensorType,
+    Unsupported,
+    UsageError,
+    VerifyError,
+    builtin_ops,
+    checked,
+    input_ranges,
+)
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Job, Reply, interpreter_sandbox
@@ -119,6 +130,7 @@ class FragmentJudge:
         instances: used in place of any that would be found.
     """
 
+    @checked
     def __init__(
         self, fragment: Graph, ops: OpSet | None = None, precision: str = "strict",
         shapes: Sequence[Mapping[str, Any]] | None = None, seed: int | None = None, constants: Sequence[int] = (),
@@ -432,6 +444,7 @@ def _judge_for(
     return judge
 
 
+@checked
 def verify_candidate(
     fragment: Graph, candidate: Candidate, *, ops: OpSet | None = None, precision: str | None = None,
     device: str = "auto", shapes: list[dict[str, Any]] | None = None, seed: int | None = None, timeout_s: float = 60.0,

@@ -18,7 +18,7 @@ from typing import Any
 
 import attrs
 
-from ...ir import Graph, OpSet
+from ...ir import Graph, OpSet, checked
 from ..candidate import Candidate
 from .judge import verify_candidate
 from .verdict import Verdict
@@ -71,6 +71,7 @@ class JudgePool:
     ...     verdicts = list(pool.judge([]))
     """
 
+    @checked
     def __init__(self, jobs: int | None = None, **options: Any) -> None:
         self.jobs = jobs or len(os.sched_getaffinity(0))
         self.options = options

@@ -12,7 +12,7 @@ from typing import Any
 
 import attrs
 
-from ...ir import Graph, OpSet, Symbol, Unsatisfiable, Unsupported, VerifyError, builtin_ops
+from ...ir import Graph, OpSet, Symbol, Unsatisfiable, Unsupported, VerifyError, builtin_ops, checked
 from ...ir.binding import at_sizes, choose_sizes, symbols_of_types
 from ...ir.size import Size
 from .classes import Place, Shrinker
@@ -166,6 +166,7 @@ def deep_instance(graph: Graph, ops: OpSet | None = None, pinned: Iterable[Place
     return None if built is None or largest(built) > _ODD_ELEMENTS else Instance("deep", built)
 
 
+@checked
 def instances(
     graph: Graph,
     ops: OpSet | None = None,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
+from ...ir import UsageError, checked
 from .labels import GATES as GATES
 from .labels import advice
 
@@ -83,8 +85,12 @@ class Verdict:
         return json.dumps(_plain(self.to_dict()), indent=indent, allow_nan=False)
 
     @staticmethod
-    def from_dict(data: dict[str, Any]) -> Verdict:
-        """Return the verdict that :meth:`to_dict` wrote."""
+    @checked
+    def from_dict(data: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that :meth:`to_dict` wrote; raises UsageError where it has other keys."""
+        known, needed = {f.name for f in attrs.fields(Verdict)}, {"passed"}
+        if not needed <= set(data) <= known | {"advice"}:
+            raise UsageError(f"has the keys {sorted(data)}, expected those of a verdict", subject="Verdict.from_dict")
         gates = tuple(GateReport(**g) for g in data.get("gates", ()))
         own = {k: v for k, v in data.items() if k != "advice"}
         return Verdict(**{**own, "gates": gates, "flags": tuple(data.get("flags", ()))})
