@@ -129,7 +129,8 @@ def compile(
         require_file(file)
 
     from . import cli_view
-    from .pipeline import compile_model, require_writable
+    from .files import finished_file, require_writable
+    from .pipeline import compile_model
     from .report import CompileOptions
 
     if report is not None:
@@ -142,7 +143,8 @@ def compile(
     with cli_view.progress(quiet) as progress:
         result = compile_model(model, output=target, options=options, progress=progress)
     if report is not None:
-        report.write_text(result.to_json())
+        with finished_file(report, result.to_json()):
+            pass
     if not quiet:
         cli_view.show_report(result)
     if strict and result.leftovers:

@@ -64,7 +64,7 @@ def coverage(
     A node is known where an operator says it.  A model that cannot be imported is a row with its reason.
     """
     from . import cli_view, coverage_suite
-    from .files import require_writable
+    from .files import finished_file, require_writable
 
     specs = [*(models or ())]
     if zoo:
@@ -86,7 +86,8 @@ def coverage(
             entries, ops=ops or (), check=check, deadline_s=deadline, output=output, resume=resume, progress=progress
         )
     if markdown is not None:
-        markdown.write_text(to_markdown(results))
+        with finished_file(markdown, to_markdown(results)):
+            pass
     if as_json:
         print(results.to_json(), end="")
     else:

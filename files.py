@@ -15,18 +15,25 @@ def require_writable(path: Path) -> None:
     """Raise UsageError unless a file can be made at ``path``; leaves nothing behind."""
     if path.is_dir():
         raise UsageError("is a folder, expected a file name", place=str(path))
+    made = [folder for folder in path.parents if not folder.exists()]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         os.close(handle)
         os.unlink(name)
+        for folder in made:
+            folder.rmdir()
     except OSError as error:
         raise UsageError(f"cannot be written: {error.strerror or error}", place=str(path)) from None
 
 
 @contextmanager
 def draft_of(path: Path) -> Iterator[Path]:
-    """Yield an empty file beside ``path``, and move it there at the end; on an exception nothing is left of it."""
+    """Yield an empty file beside ``path``, and move it there at the end; on an exception nothing is left of it.
+
+    The folder is made where there is none.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}_", suffix=path.suffix)
     os.close(handle)
     try:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any
 
-from ..ir import Graph, Input, OpSet, SizeLike, TensorType, Unsupported, UsageError, builtin_ops
+from ..ir import Graph, Input, OpSet, SizeLike, TensorType, Unsupported, UsageError, builtin_ops, checked
 from ..ir.build import clean_name
 from ..ir.size import symbols_of
 from ..ir.typesys import is_float
@@ -41,6 +41,7 @@ def _is_wide(graph: Graph, ops: OpSet) -> bool:
     return any(t.dtype in ("f64", "i64") for t in graph.types.values())
 
 
+@checked
 def to_jax_source(graph: Graph, ops: OpSet | None = None, name: str = "", style: str = "module") -> str:
     """Return a Python file that says in JAX what ``graph`` says.
 
@@ -131,6 +132,7 @@ def _get_inputs(given: Sequence[Input]) -> str:
     return "\n".join(["def get_inputs(seed=0):", *lines, f"    return [{rows}]"])
 
 
+@checked
 def to_jax_callable(graph: Graph, ops: OpSet | None = None) -> Callable[..., Any]:
     """Return a function of the graph's inputs, in order, that runs it with JAX in the graph's own dtypes.
 

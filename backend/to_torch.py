@@ -18,6 +18,7 @@ from ..ir import (
     OpSet,
     UsageError,
     builtin_ops,
+    checked,
 )
 from ..ir.ranges import Range
 from .torch_calls import render_call, render_node
@@ -26,6 +27,7 @@ from .torch_files import function_source, module_source, state_paths
 _NUMBERS = count()
 
 
+@checked
 def to_source(
     graph: Graph, ops: OpSet | None = None, name: str = "Model", style: str = "module",
     constants: Mapping[str, torch.Tensor] | None = None, ranges: Mapping[str, Range] | None = None,
@@ -52,6 +54,7 @@ def to_source(
     return module_source(graph, ops, name, constants, ranges)
 
 
+@checked
 def to_callable(graph: Graph, ops: OpSet | None = None) -> Callable[..., Any]:
     """Return a function of the graph's inputs, in order, that runs it node by node in the graph's own dtypes.
 

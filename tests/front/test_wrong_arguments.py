@@ -11,6 +11,8 @@ import pytest
 import torch
 from drt import frontend, search, synth
 from drt.backend import verify
+from drt.backend.to_jax import to_jax_callable, to_jax_source
+from drt.backend.to_torch import to_callable, to_source
 from drt.dynamo import read_options
 from drt.ir import DrtError, UsageError, builtin_ops, parse_graph
 from drt.ir.arguments import checked, require
@@ -76,7 +78,7 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: drt.compile(RELU, ONE, progress=3), "compile: progress: is an int, expected a Progress"),
     (lambda: drt.compile_model(None, "o.py"), "compile_model: spec: is None, expected"),
     (lambda: drt.compile_model("no.py", None), "compile_model: output: is None, expected"),
-    (lambda: drt.compile_model("no.py", "o.py"), "no.py: no such file"),
+    (lambda: drt.compile_model("no.py", "folder/o.py"), "no.py: no such file"),
     (lambda: drt.compile_model("no.py", "o.py", options={}), "compile_model: options: is a dict, expected a CompileOptions"),
     (lambda: drt.CompileOptions(ops="abc"), "CompileOptions: ops: is the text 'abc', expected a tuple"),
     (lambda: drt.verify(None, HERE), "verify: reference: is None, expected a Graph or"),
@@ -135,6 +137,10 @@ CALLS: list[tuple[Callable[[], Any], str]] = [
     (lambda: search.load_file("no.py"), "no.py: no such file"),
     (lambda: search.load_model_new(None), "load_model_new: path: is None, expected"),
     (lambda: search.Chooser(None, None, "strict", 1, "cpu", 0.0), "Chooser: ops: is None, expected a mapping"),
+    (lambda: to_source("abc"), "to_source: graph: is the text 'abc', expected a Graph"),
+    (lambda: to_callable(None), "to_callable: graph: is None, expected a Graph"),
+    (lambda: to_jax_source("abc"), "to_jax_source: graph: is the text 'abc', expected a Graph"),
+    (lambda: to_jax_callable(GRAPH, "abc"), "to_jax_callable: ops: is the text 'abc', expected a mapping"),
     (lambda: verify.verify_files(None, "c.py"), "verify_files: reference: is None, expected"),
     (lambda: verify.verify_module("abc", "c.py", ONE), "verify_module: reference: is the text 'abc', expected a Module"),
     (lambda: verify.verify_module(RELU, "c.py", None), "verify_module: example_inputs: is None, expected a sequence"),
