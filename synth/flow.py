@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import exp
 from typing import Any
 
-from .cells import CALL, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor
+from .cells import CALL, CONSTANT, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor
 from .site import Flat, Site
 
 #: Structures of which one that fits is looked for.
@@ -177,6 +177,7 @@ class Flow(Cells):
         for n in flat.two:
             if cells[n] >= 0 and not self.at_least(cells[n], 2):
                 self.blame = (cells[n],)
+                self.hopeless = self.made[self.find(cells[n])] == CONSTANT
                 return None
         if self.dirty != NEVER and not self.sweep():
             return None
@@ -186,42 +187,39 @@ class Flow(Cells):
         self, flat: Flat, cells: Sequence[int], fresh: Sequence[int]
     ) -> tuple[list[list[int]], list[list[int]]] | None:
         """Return the cells of the results' and of the fresh inputs' dimensions; None where a tensor has too many elements."""
-        value, most, items = self.value, self.most, self.items
         shapes: list[list[int]] = []
         results: list[list[int]] = []
-        for codes, kind, out in [(*flat.operands[slot], shapes) for slot in fresh] + [
-            (*r, results) for r in flat.results
-        ]:
-            if kind:
-                shape = [cells[c] for c in codes]
-                if kind == 1 and shape:
-                    count = 1
-                    for x in shape:
-                        count *= value[x]
-                    if count > most:
-                        return None
-                    items.append((NUMEL, shape, None, None))
-            else:
-                found = self._shape(codes, cells)
-                if found is None:
-                    return None
-                shape = found
-            out.append(shape)
+        for slot in fresh:
+            codes, kind = flat.operands[slot]
+            shape = self._shape(codes, kind, cells)
+            if shape is None:
+                return None
+            shapes.append(shape)
+        for codes, kind in flat.results:
+            shape = [cells[c] for c in codes] if kind == 2 else self._shape(codes, kind, cells)
+            if shape is None:
+                return None
+            results.append(shape)
         return results, shapes
 
-    def _shape(self, codes: Sequence[Any], cells: Sequence[int]) -> list[int] | None:
+    def _shape(self, codes: Sequence[Any], kind: int, cells: Sequence[int]) -> list[int] | None:
         value = self.value
-        shape = []
         count = 1
-        for c in codes:
-            if c.__class__ is int:
-                x = cells[c] if c >= 0 else self.constant(-1 - c)
-            else:
-                x = self.computed(c[0], tuple([cells[k] for k in c[1]]))
-                if x < 0:
-                    return None
-            shape.append(x)
-            count *= value[x]
+        if kind:
+            shape = [cells[c] for c in codes]
+            for x in shape:
+                count *= value[x]
+        else:
+            shape = []
+            for c in codes:
+                if c.__class__ is int:
+                    x = cells[c] if c >= 0 else self.constant(-1 - c)
+                else:
+                    x = self.computed(c[0], tuple([cells[k] for k in c[1]]))
+                    if x < 0:
+                        return None
+                shape.append(x)
+                count *= value[x]
         if shape:
             if not 1 <= count <= self.most:
                 return None

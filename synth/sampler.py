@@ -10,7 +10,7 @@ import math
 import random
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any, TypeAlias
 
 import attrs
@@ -37,6 +37,8 @@ _ATTEMPTS = 60
 TRIALS = 3
 #: Times that earlier calls are drawn again for the sake of one call, before the wiring is given up.
 JUMPS = 8
+#: The same, where the sizes do not matter but which of them are 1.
+HOPELESS = 4
 #: Times that all sizes are drawn for the bounds that speak of the whole program.
 REDRAWS = 24
 
@@ -219,23 +221,63 @@ class Sampler:
                 n += 1
                 continue
             stuck[n] += 1
-            sources = {o[0] for o in nodes[n].operands if o is not None}
-            if not sources or stuck[n] > JUMPS:
+            patience = HOPELESS if flow.hopeless else JUMPS
+            back = -1 if stuck[n] > patience else self._back(flow, nodes, n, built, stuck[n])
+            if back < 0:
                 self.stuck[self._sites[id(nodes[n].choice.signature)].name] += 1
                 return None
-            # What gave the last operand is drawn again, which undoes least; then what gave any, or what gave theirs.
-            far = stuck[n] > 1
-            n = max(sources)
-            while far:
-                options = sorted(sources)
-                n = options[int(draw() * len(options))]
-                sources = {o[0] for o in nodes[n].operands if o is not None}
-                far = bool(sources) and draw() < 0.5
+            n = back
             mark, inputs = marks[n]
             flow.undo(mark)
             del marks[n:]
             built.shorten(n, inputs)
         return self._finished(flow, outputs, built, draw)
+
+    def _back(self, flow: Flow, nodes: Sequence[Wired], n: int, built: Built, stuck: int) -> int:
+        """Return the call that is drawn again for call ``n``, the last one: ``n`` hung on its result; -1 for none.
+
+        Args:
+            flow: the sizes of the calls before ``n``.
+            nodes: all calls.
+            n: which call does not fit.
+            built: the calls before it.
+            stuck: how often it has not.
+        """
+        known, draw = len(flow.value), flow.random
+
+        def sources(k: int) -> list[int]:
+            return sorted({o[0] for o in nodes[k].operands if o is not None})
+
+        near = sources(n)
+        if not near:
+            return -1
+        if stuck == 1 or flow.hopeless or draw() < 0.5:
+            at = self._origin(
+                flow, nodes, n, built, {0} if flow.hopeless else {flow.find(x) for x in flow.blame if 0 <= x < known}
+            )
+            if at != n:
+                return at
+        if stuck == 1:
+            return near[-1]
+        # Any of what gave the operands, or of what gave theirs.
+        while near:
+            n = near[int(draw() * len(near))]
+            near = sources(n) if draw() < 0.5 else []
+        return n
+
+    def _origin(self, flow: Flow, nodes: Sequence[Wired], n: int, built: Built, roots: Set[int]) -> int:
+        """Return the call from which the sizes ``roots`` of operands of call ``n`` come; ``n`` itself where it has none.
+
+        Of several calls it is the last, which undoes least.
+        """
+        find, shapes = flow.find, built.shapes
+        while True:
+            at = [
+                o[0] for o in nodes[n].operands if o is not None and not roots.isdisjoint(map(find, shapes[o[0]][o[1]]))
+            ]
+            if not at:
+                return n
+            n = max(at)
 
     def _call(self, flow: Flow, w: Wired, built: Built, draw: Callable[[], float], mark: Any) -> bool:
         """Add one call to a program; False where no sizes fit its operands."""
