@@ -140,10 +140,8 @@ def _wanted(hint: Any) -> str:
         return "None"
     if kind in _WORDS:
         return _WORDS[kind]
-    if kind is Callable or getattr(kind, "__name__", "") == "Callable":
-        return "a callable"
     name = getattr(kind, "__name__", str(kind))
-    if kind in vars(typing.collections.abc).values():  # type: ignore[attr-defined]
+    if getattr(kind, "__module__", "") == "collections.abc":
         name = name.lower()
     return f"{'an' if name[:1].lower() in 'aeiou' else 'a'} {name}"
 
