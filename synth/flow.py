@@ -354,9 +354,13 @@ class Flow(Cells):
         for f, args, least in flat.before:
             if f(local, args) < least:  # truth is 1
                 self.blame, self.least = [cells[k] for k in args], 1
-                if not self._mend(f, self.blame, least):
+                if self.touched or not self._mend(f, self.blame, least):
                     return False
                 local = [value[c] if c >= 0 else 0 for c in cells]
+                # What has been looked at may read the sizes that were drawn again.
+                if any(g(local, at) < low for g, at, low in flat.before):
+                    return False
+                break
         parts, uniform = flat.parts, self.random
         k, n, retries = 0, len(parts), _NUMBERS
         while k < n:
