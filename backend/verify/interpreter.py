@@ -30,6 +30,7 @@ from triton._C.libtriton import ir as triton_ir
 from triton.runtime import interpreter as stock
 
 from ...ir.errors import Unsupported
+from . import shortcuts
 
 Handle = stock.TensorHandle
 
@@ -399,6 +400,18 @@ def _install_reductions() -> None:
 
 def _install_language() -> None:
     """Point the kernel language at the interpreter once, instead of around every launch and device function call."""
+    semantic = stock.interpreter_semantic
+
+    def patch_attr(obj: Any, name: str, member: Any, builder: Any, scope: Any) -> None:
+        function = getattr(member, "__wrapped__", member)  # without the check that there is a semantic
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            kwargs["_semantic"] = semantic
+            return function(*args, **kwargs)
+
+        scope.set_attr(obj, name, call)
+
+    stock._patch_attr = patch_attr
     both = types.SimpleNamespace(__globals__={"tl": tl, "core": tl.core})
     stock._patch_lang(both)
     # Scalars are arrays of one element here, which numpy no longer converts by itself.
@@ -445,50 +458,6 @@ def _install_language() -> None:
     stock.ASTTransformer.visit_Assign = visit_assign
 
 
-def _install_caches() -> None:
-    """Remember the numpy types of scalar types: the stock function builds its table at each call."""
-    stock_type = stock._get_np_dtype
-    known: dict[str, Any] = {}
-
-    def get_np_dtype(dtype: Any) -> Any:
-        if type(dtype) is not tl.dtype:
-            return stock_type(dtype)
-        found = known.get(dtype.name)
-        if found is None:
-            found = known[dtype.name] = stock_type(dtype)
-        return found
-
-    stock._get_np_dtype = get_np_dtype
-
-    # Types of blocks are made anew for each operation; what is derived from a shape is derived once.
-    stock_block, stock_tensor = tl.block_type.__init__, tl.core.tensor.__init__
-    blocks: dict[Any, dict[str, Any]] = {}
-
-    def block_init(self: Any, element_ty: Any, shape: Any) -> None:
-        place = getattr(element_ty, "address_space", None)
-        key = (type(element_ty), element_ty.name, place, *(s.value if type(s) is tl.constexpr else s for s in shape))
-        derived = blocks.get(key)
-        if derived is None:
-            stock_block(self, element_ty, shape)
-            derived = blocks[key] = {k: v for k, v in vars(self).items() if k != "element_ty"}
-            derived["derived"] = derived
-        self.element_ty = element_ty
-        vars(self).update(derived)
-
-    def tensor_init(self: Any, handle: Any, type: Any) -> None:
-        derived = vars(type).get("derived")
-        parts = None if derived is None else derived.get("tensor")
-        if parts is None:
-            stock_tensor(self, handle, type)
-            if derived is not None:
-                derived["tensor"] = (self.shape, self.numel)
-        else:
-            self.handle, self.type, self.dtype = handle, type, type.scalar
-            self.shape, self.numel = parts
-
-    tl.block_type.__init__, tl.core.tensor.__init__ = block_init, tensor_init
-
-
 _installed = False
 
 
@@ -503,7 +472,8 @@ def install() -> None:
         return
     needed = {
         stock: ("InterpreterBuilder", "TensorHandle", "ReduceOps", "ScanOps", "_patch_lang", "_implicit_cvt",
-                "interpreter_builder", "interpreter_semantic", "ASTTransformer", "InterpretedFunction", "GridExecutor"),
+                "interpreter_builder", "interpreter_semantic", "_patch_attr", "ASTTransformer", "InterpretedFunction",
+                "GridExecutor"),
         stock.InterpreterBuilder: ("binary_op", "unary_op", "ternary_op", "cast_impl", "create_dot", "create_fma",
                                    "create_masked_load", "create_masked_store", "create_atomic_rmw", "create_atomic_cas"),
     }  # fmt: skip
@@ -512,11 +482,12 @@ def install() -> None:
         raise Unsupported(f"triton {triton.__version__} has no {', '.join(missing)}", subject="interpreter")
     if not isinstance(tl.sum, stock.InterpretedFunction):
         raise Unsupported("triton was imported without TRITON_INTERPRET=1", subject="interpreter")
-    _install_caches()
+    shortcuts.install_caches()
     _install_elementwise()
     _install_dot()
     _install_reductions()
     _install_language()
+    shortcuts.install_matching()
     options = stock.interpreter_builder.options
     known = tuple(dict.fromkeys((*options.allowed_dot_input_precisions, "tf32", "tf32x3", "ieee", "bf16x3", "bf16x6")))
     changes: dict[str, Any] = {"allowed_dot_input_precisions": known}
