@@ -42,6 +42,9 @@ LIMITATIONS: tuple[Limitation, ...] = (
         "scaled_dot_product_attention", "values", "causal=True, scale=0.0",
         "PyTorch's kernel for CPUs scales what it has masked: -inf * 0 is NaN", rare=True,
     ),
+    Limitation(
+        "attention_dropout", "import", "p=0.0", "without dropout it is scaled_dot_product_attention", rare=True,
+    ),
     Limitation("prod", "accepts", "[prod_c1]", "PyTorch multiplies along one axis or all; the rest is chance", rare=True),
     Limitation("smooth_l1_loss", "import", "imported as l1_loss", "with beta = 0 it is l1_loss", rare=True),
     Limitation("smooth_l1_loss", "dtypes", "[smooth_l1_loss_dtype]", "with beta = 0 it is l1_loss, of integers too", rare=True),
