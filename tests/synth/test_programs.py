@@ -220,3 +220,24 @@ def test_definitions_that_were_read_are_kept_when_reading_is_interrupted(tmp_pat
     assert told == [(0, 1), (1, 1)]
     fresh = Relations(builtin_ops(), ("f32",), 2)
     assert all(again.signatures(op) == fresh.signatures(op) for op in wanted)
+
+
+def test_every_condition_holds_at_the_sizes_that_are_kept(samplers, monkeypatch):
+    from drt.synth.cells import CALL
+
+    finished, seen = Sampler._finished, []
+
+    def checked(self, flow, outputs, built, draw):
+        sizes = list(flow.value)
+        for kind, known, *_ in flow.items:
+            if kind == CALL:
+                known[0] = []
+        flow.dirty = 0
+        assert flow.sweep() and flow.value == sizes
+        seen.append(len(flow.items))
+        return finished(self, flow, outputs, built, draw)
+
+    monkeypatch.setattr(Sampler, "_finished", checked)
+    for index in range(60):
+        samplers[8].program(index)
+    assert len(seen) >= 50 and min(seen) > 0
