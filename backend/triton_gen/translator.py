@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from ...ir import Graph, OpSet, Unsupported, builtin_ops, expand_graph
+from ...ir import Graph, OpSet, Unsupported, VerifyError, builtin_ops, expand_graph
 from ...ir.cost import graph_cost, node_flops
 from ...ir.effects import is_random
 from ..candidate import H100, Candidate, Target
@@ -249,7 +249,12 @@ class TemplateTranslator:
         return best if best is readings[0] or n < 2 else [*best[: n - 1], readings[0][0]]
 
     def _candidates(self, fragment: Graph, typed: Graph, sizes: Sizes, n: int) -> list[Candidate]:
-        program = Program(expand_graph(typed, self.ops, keep=attention.is_attention), self.ops)
+        try:
+            flat = expand_graph(typed, self.ops, keep=attention.is_attention)
+        except VerifyError as error:
+            # The fragment holds at its numbers: what a definition computes from sizes has no value where they are named.
+            raise Unsupported(error.message, subject=error.subject) from None
+        program = Program(flat, self.ops)
         attended = attention.find_attention(program)
         scans = scan.find_scans(program) if attended is None else None
         product = find_product(program) if attended is None and scans is None else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import attrs
 import pytest
 import torch
-from drt.backend.triton_gen import plan
+from drt.backend.triton_gen import TemplateTranslator, plan
 from drt.generate import degeneracy, judge, reference_source
 from drt.ir import Unsupported, UsageError, builtin_ops, parse_graph
 from drt.program_checks import check_rows, summary
@@ -139,6 +139,17 @@ def test_faults_are_told():
 def test_planning_ends_with_an_answer(text):
     try:
         assert plan(parse_graph(text), builtin_ops()).launches >= 1
+    except Unsupported as error:
+        assert error.message
+
+
+def test_a_fraction_of_a_size_does_not_stop_the_writer():
+    text = """graph g(%x: f32[5, 4, 6]) -> (%y) {
+      %v, %m = var_mean(%x) {axes = [0, 1], correction = 0.75, keepdim = True} : f32[1, 1, 6], f32[1, 1, 6]
+      %y = log(%v) : f32[1, 1, 6]
+    }"""
+    try:
+        assert TemplateTranslator().propose(parse_graph(text), 1)
     except Unsupported as error:
         assert error.message
 
