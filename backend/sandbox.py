@@ -233,6 +233,10 @@ def _kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def _tell(out: int, message: dict[str, Any]) -> None:
+    os.write(out, (json.dumps(message) + "\n").encode())
+
+
 def _serve(handler: Any, out: int, namespaces: jail.Namespaces | None) -> None:
     """Start a process for each line of standard input, and write a line to ``out`` when one has ended."""
     running: dict[int, _Running] = {}  # by a descriptor that becomes readable when the process ends
@@ -248,8 +252,7 @@ def _serve(handler: Any, out: int, namespaces: jail.Namespaces | None) -> None:
             one = running.pop(watched)
             os.close(watched)
             _, status, used = os.wait4(one.pid, 0)
-            line = json.dumps(one.outcome(status, used.ru_utime + used.ru_stime)) + "\n"
-            os.write(out, line.encode())
+            _tell(out, one.outcome(status, used.ru_utime + used.ru_stime))
         if 0 not in ready:
             continue
         chunk = os.read(0, 65536)
@@ -263,13 +266,8 @@ def _serve(handler: Any, out: int, namespaces: jail.Namespaces | None) -> None:
             try:
                 pid = namespaces.fork() if namespaces else os.fork()
             except OSError as error:
-                line = {
-                    "id": job["id"],
-                    "status": "lost",
-                    "detail": f"no process for it: {error.strerror}",
-                    "time_ms": 0.0,
-                }
-                os.write(out, (json.dumps(line) + "\n").encode())
+                reason = f"no process for it: {error.strerror}"
+                _tell(out, {"id": job["id"], "status": "lost", "detail": reason, "time_ms": 0.0})
                 continue
             if pid == 0:
                 (_run_child if namespaces else _supervise)(job, handler)
