@@ -15,7 +15,7 @@ from ..ir.effects import parts
 from .calls import Signature, Structure, Symbolic
 from .flat import Function, function
 from .relation import Relations
-from .site import Site
+from .sites import Site
 
 #: ``progress(done, total)``.
 Progress: TypeAlias = Callable[[int, int], None]

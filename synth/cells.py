@@ -13,7 +13,7 @@ from typing import Any
 
 from .flat import Function
 from .profiles import Profile
-from .site import Flat
+from .sites import Flat
 
 #: Values of attributes that nothing bounds.
 _SMALL = (-2, -1, 1, 2, 3)

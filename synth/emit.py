@@ -12,7 +12,7 @@ import attrs
 from ..ir import Graph, Input, Literal, Node, OpSet, TensorType
 from ..ir.ranges import node_ranges
 from .canonical import canonical_order
-from .site import Site
+from .sites import Site
 
 
 @attrs.define(eq=False)

@@ -75,7 +75,7 @@ def function(
 
 
 def flatten(t: Template) -> dict[str, Any]:
-    """Return a template as the data of a :class:`drt.synth.site.Flat`."""
+    """Return a template as the data of a :class:`drt.synth.sites.Flat`."""
 
     def code(d: Any) -> Any:
         if type(d) is int:

@@ -12,7 +12,7 @@ from math import exp
 from typing import Any
 
 from .cells import CALL, CONSTANT, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor
-from .site import Flat, Site
+from .sites import Flat, Site
 
 #: Structures of which one that fits is looked for.
 STRUCTURES = 6

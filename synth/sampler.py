@@ -24,7 +24,7 @@ from .emit import Draft, write
 from .flat import read
 from .flow import Flow
 from .relation import Relations
-from .site import LITERAL_SHARE, Flat, Menu, Site
+from .sites import LITERAL_SHARE, Flat, Menu, Site
 from .skeleton import Skeletons, Wired, wire
 from .spec import Program, Spec, check, select
 from .thorough import Thorough, template_attributes, within

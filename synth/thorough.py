@@ -18,7 +18,7 @@ from .dims import ConflictError, Plan, Sizes
 from .emit import Draft
 from .profiles import Profile
 from .relation import Relations
-from .site import LITERAL_SHARE, Site
+from .sites import LITERAL_SHARE, Site
 from .skeleton import Wired
 from .spec import Spec
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 
 from ...ir import Graph
-from .. import sandbox
+from .. import fork_server, sandbox
 from ..candidate import H100, Candidate, Target
 from ..sandbox import Frame, Reply
 from . import reading
@@ -208,7 +208,7 @@ def _shown(value: Any) -> str:
     return repr(value)
 
 
-def handle(request: Frame, channel: sandbox.Channel | _Silent) -> None:
+def handle(request: Frame, channel: fork_server.Channel | _Silent) -> None:
     """Serve one job: trace the launcher, compile every launch, send what came out."""
     from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -294,7 +294,7 @@ def main() -> None:
     torch.set_num_threads(1)
     triton.runtime.driver.set_active(_NoDriver())
     _warm_up()
-    sandbox.serve(handle)
+    fork_server.serve(handle)
 
 
 # -- in the parent ----------------------------------------------------------------------------------------------------

@@ -30,7 +30,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_map, tree_unflatten
 
 from ...ir import DrtError, Graph, OpSet, UsageError, builtin_ops, input_ranges
-from .. import sandbox
+from .. import fork_server, sandbox
 from ..candidate import Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Reply
@@ -184,7 +184,7 @@ def _bits(t: torch.Tensor) -> torch.Tensor:
 class _Report:
     """Collects the first failure, and how much of the allowance was used."""
 
-    def __init__(self, channel: sandbox.Channel) -> None:
+    def __init__(self, channel: fork_server.Channel) -> None:
         self.channel = channel
         self.used: dict[str, float] = {}
         self.failed = False
@@ -225,7 +225,7 @@ class _Report:
                 self.fail(labels[found.mismatch.kind], f"{found.mismatch.text} ({where})")
 
 
-def judge_fragment(request: Frame, channel: sandbox.Channel) -> None:
+def judge_fragment(request: Frame, channel: fork_server.Channel) -> None:
     """Serve a job of kind ``fragment`` on the device."""
     h = request.header
     graph, ops, domains = _unpickled(request, "program")
@@ -337,7 +337,7 @@ def _fatal(report: _Report, error: Exception, where: str) -> None:
         os._exit(17)
 
 
-def judge_module(request: Frame, channel: sandbox.Channel) -> None:
+def judge_module(request: Frame, channel: fork_server.Channel) -> None:
     """Serve a job of kind ``module`` on the device."""
     h = request.header
     try:
@@ -451,7 +451,7 @@ def _unpickled(frame: Frame, name: str) -> Any:
 _jobs = 0
 
 
-def handle(request: Frame, channel: sandbox.Channel) -> None:
+def handle(request: Frame, channel: fork_server.Channel) -> None:
     """Serve one job."""
     global _jobs
     _jobs += 1
@@ -472,7 +472,7 @@ def handle(request: Frame, channel: sandbox.Channel) -> None:
 def main() -> None:
     """The device process's program."""
     torch.zeros(1, device=DEVICE)
-    sandbox.serve_worker(handle)
+    fork_server.serve_worker(handle)
 
 
 # -- in the parent ----------------------------------------------------------------------------------------------------

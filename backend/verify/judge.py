@@ -12,18 +12,8 @@ from typing import Any
 import attrs
 import torch
 
-from ...ir import (
-    OPAQUE,
-    Graph,
-    OpSet,
-    TensorType,
-    Unsupported,
-    UsageError,
-    VerifyError,
-    builtin_ops,
-    checked,
-    input_ranges,
-)
+from ...ir import OPAQUE, Graph, OpSet, TensorType, builtin_ops, checked, input_ranges
+from ...ir.errors import Unsupported, UsageError, VerifyError
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Job, Reply, interpreter_sandbox

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import (
 )
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from .. import sandbox
+from .. import fork_server, sandbox
 from . import interpreter, memory
 from .algebra.runs import ring_runs, warm_up
 from .launches import AtenRecorder, Event, NameRecorder, PretendCuda, Recorder, cuda_stubs, dead_steps, monitored
@@ -176,7 +176,7 @@ def _judge_runs(
     runs: list[dict[str, Any]],
     arguments: Callable[[int], list[Any]],
     names: list[str],
-    channel: sandbox.Channel,
+    channel: fork_server.Channel,
     budget_s: float,
     enough: int,
     before_run: Callable[[], None] = lambda: None,
@@ -242,7 +242,7 @@ def _draw_runs(
     runner: Runner,
     h: dict[str, Any],
     arguments: Callable[[int], list[Any]],
-    channel: sandbox.Channel,
+    channel: fork_server.Channel,
     before_run: Callable[[], None] = lambda: None,
     after_run: Callable[[], dict[str, torch.Tensor]] = dict,
 ) -> None:
@@ -273,7 +273,7 @@ def _draw_runs(
         channel.send("draws", stacks, run=job["run"], seed=job["seed"], error=error)
 
 
-def judge_fragment(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+def judge_fragment(request: sandbox.Frame, channel: fork_server.Channel) -> None:
     """Serve a job of kind ``fragment``: a launcher that takes and returns tensors."""
     h = request.header
     channel.send("stage", name="import")
@@ -314,7 +314,7 @@ def _unpickled(frame: sandbox.Frame, name: str) -> Any:
     return torch.load(io.BytesIO(frame.tensors[name].numpy().tobytes()), weights_only=False)
 
 
-def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+def judge_module(request: sandbox.Frame, channel: fork_server.Channel) -> None:
     """Serve a job of kind ``module``: a whole file that defines ``ModelNew``."""
     h = request.header
     channel.send("stage", name="import")
@@ -374,7 +374,7 @@ def judge_module(request: sandbox.Frame, channel: sandbox.Channel) -> None:
         _draw_runs(runner, h, arguments, channel, restore, changed)
 
 
-def handle(request: sandbox.Frame, channel: sandbox.Channel) -> None:
+def handle(request: sandbox.Frame, channel: fork_server.Channel) -> None:
     """Serve one job."""
     warnings.simplefilter("ignore")
     (judge_module if request.header["kind"] == "module" else judge_fragment)(request, channel)
@@ -420,4 +420,4 @@ def main() -> None:
     interpreter.install()
     memory.install()
     _warm_up()
-    sandbox.serve(handle)
+    fork_server.serve(handle)

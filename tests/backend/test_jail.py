@@ -198,7 +198,7 @@ import importlib.util, os, sys, time
 spec = importlib.util.spec_from_file_location("drt", {init!r}, submodule_search_locations=[{root!r}])
 sys.modules["drt"] = package = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(package)
-from drt.backend import jail, sandbox
+from drt.backend import fork_server, jail
 
 def none(self):
     raise OSError(1, "none")
@@ -215,7 +215,7 @@ if {user}:
     os.setuid({user})
 if not {namespaces}:
     jail.Namespaces.__init__ = none
-sandbox.serve(handler)
+fork_server.serve(handler)
 """
 
 

@@ -18,7 +18,7 @@ import warnings
 from typing import Any
 
 import torch
-from drt.backend import sandbox
+from drt.backend import fork_server, sandbox
 from drt.ir import builtin_ops, parse_graph
 
 RULES = ("kernelbench", "assert_close", "inductor")
@@ -78,7 +78,7 @@ def f(x):
 """
 
 
-def handle(request: sandbox.Frame, channel: sandbox.Channel | _Silent) -> None:
+def handle(request: sandbox.Frame, channel: fork_server.Channel | _Silent) -> None:
     """Serve one job: ``source``, ``entry``, ``program``; answers which rules accept."""
     from drt.backend.oracle import Oracle
     from drt.backend.to_torch import to_callable
@@ -132,7 +132,7 @@ def main() -> None:
         os.chdir(folder)
         handle(sandbox.Frame({"program": _WARM, "source": _WARM_SOURCE, "entry": "f", "seed": 0}), _Silent())
         os.chdir(here)
-    sandbox.serve(handle)
+    fork_server.serve(handle)
 
 
 _server: sandbox.Sandbox | None = None

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from ... import sandbox
+from ... import fork_server, sandbox
 from ..launches import PretendCuda, Recorder, cuda_stubs, monitored
 from ..loading import error_text
 from .element import Algebra
@@ -19,7 +19,7 @@ from .kernels import RingMonitor, ring_kernels
 _DTYPES = {"f64": torch.float64, "f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
-def ring_runs(call: Callable[..., Any], request: sandbox.Frame, channel: sandbox.Channel) -> None:
+def ring_runs(call: Callable[..., Any], request: sandbox.Frame, channel: fork_server.Channel) -> None:
     """Make the runs that ``request`` asks for under ``ring``, until one cannot be made; send one frame for each.
 
     Args:
