@@ -527,11 +527,13 @@ def verify_candidate(
 def _judge_path(
     judge: FragmentJudge, candidate: Candidate, job: Job, docket: Docket, timeout_s: float, mixed: bool
 ) -> None:
-    """Judge what the launcher does at the real sizes only: at sizes that it takes for the real ones, or not at all."""
+    """Judge what the launcher does at the real sizes only, or there alone with several tiles, at sizes taken for them."""
     replies = [job.result()]
     path = reading.unjudged_path(replies)
+    if not path and not reading.chooses(replies[0]):
+        return
     for instance in shrink.aligned_instances(judge.fragment, judge.ops, candidate.pinned):
-        if not path or docket.failure is not None:
+        if docket.failure is not None or len(replies) > 1 and not path:
             return
         like = FragmentJudge(judge.fragment, judge.ops, judge.precision, seed=judge.seed, instances=[instance])
         again = interpreter_sandbox().submit(like.request(candidate, min(BUDGET_S, timeout_s * 0.8)), timeout_s)
@@ -539,9 +541,8 @@ def _judge_path(
         found = Docket()
         _read_fragment(like, again, found, mixed, known)
         if found.failure is not None:
-            docket.add_failure(
-                *found.failure, found.reports[found.failure[0]].time_ms, **found.reports[found.failure[0]].evidence
-            )
+            report = found.reports[found.failure[0]]
+            docket.add_failure(*found.failure, report.time_ms, **report.evidence)
         replies.append(again.result())
         path = reading.unjudged_path(replies)
     if path and docket.failure is None:

@@ -283,6 +283,14 @@ def unjudged_path(replies: Collection[Reply]) -> str:
     return ""
 
 
+def chooses(reply: Reply) -> bool:
+    """Return whether the launcher launches other kernels, or more of them, at some sizes than at others."""
+    ways = {
+        tuple(f.header["observed"]["launches"]) for f in runs_of(reply).values() if f.header["observed"]["launches"]
+    }
+    return len(ways) > 1
+
+
 def _work(
     key: RunKey, observed: dict[str, Any], docket: Docket, evidence: dict[str, Any], kind: str, require_kernel: bool,
     time_ms: float, random: bool | None,

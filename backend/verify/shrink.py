@@ -111,25 +111,40 @@ def _symbolic_instances(graph: Graph, ops: OpSet, constants: Sequence[int], pinn
 
 
 def aligned_instances(graph: Graph, ops: OpSet | None = None, pinned: Iterable[Place] = ()) -> list[Instance]:
-    """Return instances that a launcher takes for the real one: multiples of 16 where its sizes are, then the real sizes.
+    """Return instances that a launcher takes for the real one.
 
+    First last axes as divisible as the real ones, with several tiles along each axis; then all axes so; then the real sizes.
     Instances that take too long to interpret are left out.
     """
     ops = builtin_ops() if ops is None else ops
     static = bind(graph, None, ops)
     found: list[Instance] = []
+
+    def add(name: str, built: Graph | None) -> bool:
+        fits = built is not None and largest(built) <= SMALL_ELEMENTS and work(built) <= 8_000_000
+        if built is not None and fits and all(built.inputs != f.graph.inputs for f in found):
+            found.append(Instance(name, built))
+        return fits
+
     try:
         shrinker = Shrinker(static, ops, pinned)
-        for most in (128, 64, 32):
-            wanted = {p: _like(v, most) for p, v in shrinker.free()}
-            built = shrinker.build(wanted)
-            if built is not None and largest(built) <= SMALL_ELEMENTS and work(built) <= 8_000_000:
-                found.append(Instance("aligned", built))
-                break
+        free, root = shrinker.free(), shrinker.sizes.root
+        places = [(i.name, i.type.rank - 1) for i in static.inputs if i.type.rank]
+        places += [(name, static.types[name].rank - 1) for name in static.outputs if static.types[name].rank]
+        last = {root(p) for p in places}
+        sizes = {p: _like(v, 16) if p in last else min(v, 2 + k % 2) for k, (p, v) in enumerate(free)}
+        for p, v in free[::-1]:
+            for size in (272, 144, 80, 48, 32):
+                wider = {**sizes, p: min(v, size if p in last or v <= size else size - 15)}
+                trial = shrinker.build(wider) if wider[p] == v or wider[p] not in sizes.values() else None
+                if trial is not None and largest(trial) <= SMALL_ELEMENTS and work(trial) <= 8_000_000:
+                    sizes = wider
+                    break
+        add("aligned tiles", shrinker.build(sizes))
+        any(add("aligned", shrinker.build({p: _like(v, most) for p, v in free})) for most in (128, 64, 32))
     except (Unsupported, VerifyError):
         pass
-    if largest(static) <= SMALL_ELEMENTS and work(static) <= 8_000_000:
-        found.append(Instance("real", static))
+    add("real", static)
     return found
 
 

@@ -139,3 +139,43 @@ def f(x, y):
 """
     verdict = verify_candidate(parse_graph(text.format(start=0)), Candidate(source, "f", "test"), device="cpu")
     assert verdict.passed, verdict.summary()
+
+
+_CHOOSING = """
+@triton.jit
+def f_kernel(x, o, M, N, BLOCK: tl.constexpr):
+    tiles = tl.cdiv(N, BLOCK)
+    pid = tl.program_id(0)
+    r = pid // tiles * BLOCK + tl.arange(0, BLOCK)[:, None]
+    c = pid % tiles * BLOCK + tl.arange(0, BLOCK)[None, :]
+    inside = (r < M) & (c < N)
+    v = tl.load(x + r * N + c, mask=inside, other=0.0)
+    tl.store(o + r * N + c, tl.maximum(v, 0.0), mask=inside)
+
+
+@triton.jit
+def f_plain(x, o, n, BLOCK: tl.constexpr):
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    v = tl.load(x + i, mask=i < n, other=0.0)
+    tl.store(o + i, tl.maximum(v, 0.0), mask=i < n)
+
+
+def f(x):
+    o = torch.empty_like(x)
+    M, N = x.shape
+    if N % 32 == 0:
+        f_kernel[(triton.cdiv(N, 64),)](x, o, M, N, BLOCK=64)
+    else:
+        f_plain[(triton.cdiv(x.numel(), 256),)](x, o, x.numel(), BLOCK=256)
+    return o
+"""
+
+
+@pytest.mark.parametrize("shape", ["70, 96", "300, 96", "4096, 1024"])
+def test_a_launcher_that_chooses_is_judged_with_several_tiles_each_way(shape: str) -> None:
+    graph = parse_graph(f"drt 1\ngraph f(%x: f32[{shape}]) -> (%y) {{\n  %y = relu(%x) : f32[{shape}]\n}}\n")
+    gates = ("policy", "trace", "memory", "meaning")
+    right = _CHOOSING.replace("(triton.cdiv(N, 64),)", "(triton.cdiv(M, 64) * triton.cdiv(N, 64),)")
+    assert verify_candidate(graph, Candidate(right, "f", "test"), device="cpu", gates=gates).passed
+    verdict = verify_candidate(graph, Candidate(_CHOOSING, "f", "test"), device="cpu", gates=gates)
+    assert (verdict.gate, verdict.label) == ("memory", "unwritten_output"), verdict.summary()
