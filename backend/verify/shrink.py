@@ -130,7 +130,8 @@ def aligned_instances(graph: Graph, ops: OpSet | None = None, pinned: Iterable[P
         shrinker = Shrinker(static, ops, pinned)
         free, root = shrinker.free(), shrinker.sizes.root
         places = [(i.name, i.type.rank - 1) for i in static.inputs if i.type.rank]
-        places += [(name, static.types[name].rank - 1) for name in static.outputs if static.types[name].rank]
+        results = [name for name in static.outputs if isinstance(name, str)]
+        places += [(name, static.types[name].rank - 1) for name in results if static.types[name].rank]
         last = {root(p) for p in places}
         sizes = {p: _like(v, 16) if p in last else min(v, 2 + k % 2) for k, (p, v) in enumerate(free)}
         for p, v in free[::-1]:
