@@ -9,7 +9,8 @@ For an output with truth r, and evaluations v of the reference in its own precis
 with u the unit roundoff of the output's dtype.  The evaluations are the reference as PyTorch computes it, and the reference
 re-associated: sums in tiles as kernels take them, elementary functions off by a few units in the last place as on a device.
 Both bounds are estimates from the n elements of the output, and the root mean square of n errors is itself uncertain by
-1/sqrt(2 n) of it: they are raised by three times that, which is nothing for outputs of usual size.
+1/sqrt(2 n) of it: they are raised by three times that, which is nothing for outputs of usual size.  For the bulk, n counts the
+elements that carry the root mean square: where a few are far larger than all others, as in products of many numbers, only them.
 
 There is no absolute tolerance: zeros never pass for values.  Inputs on which the reference itself has lost a tenth of its
 accuracy are refused.
@@ -171,9 +172,10 @@ def compare(
     if worst > ILL_CONDITIONED * scale and worst > tiny:
         return Comparison(refused=True)
     slack = 1 + 3 / math.sqrt(2 * out.numel())
-    bound = max(worst, 0.58 * u * scale) * slack
     spread = torch.stack(errors).amax(0) if errors else zero
-    allowed = slack * ELEMENT_FACTOR * torch.maximum(_usual(spread, r.abs()), u * r.abs()).clamp_min(tiny)
+    expected = torch.maximum(_usual(spread, r.abs()), u * r.abs())
+    bound = max(worst, 0.58 * u * scale) * (1 + 3 / math.sqrt(2 * _carriers(expected)))
+    allowed = slack * ELEMENT_FACTOR * expected.clamp_min(tiny)
     bulk = _rms(difference) / max(bound, tiny)
     ratio = difference / allowed * ELEMENT_FACTOR
     element = float(ratio.max())
@@ -195,6 +197,12 @@ def compare(
         bad = Mismatch(number, "bulk", at, float(c[at]), float(r[at]), BULK_FACTOR * bound, out.numel(), text)
         return Comparison(bulk, element, bad)
     return Comparison(bulk, element)
+
+
+def _carriers(errors: torch.Tensor) -> float:
+    """Return how many elements carry the root mean square: n for n of one size, near 1 where one outweighs the others."""
+    squares = (errors / errors.max().clamp_min(torch.finfo(errors.dtype).tiny)).square()
+    return max(1.0, float(squares.sum().square() / squares.square().sum().clamp_min(1e-300)))
 
 
 def _exactly(number: int, out: torch.Tensor, want: torch.Tensor, wrong: torch.Tensor) -> Comparison:
@@ -227,7 +235,8 @@ _DECOMPOSED = {
 class Reassociated(TorchDispatchMode):
     """Evaluates PyTorch calls as a tiled kernel on a device would: other orders of summation, other roundings.
 
-    Contractions and sums go over tiles of 32, and with every second seed over shuffled terms; running sums double their reach;
+    Contractions and sums go over tiles of 32, and with every second seed over shuffled terms; products are taken by halves;
+    running sums double their reach;
     normalisations and softmax are taken apart; the inputs and results of elementary functions are moved by two units of
     roundoff, up or down.  With ``tf32``, the inputs of float32 contractions
     lose the 13 bits that tensor cores do not read.
@@ -310,6 +319,19 @@ class Reassociated(TorchDispatchMode):
                 out = out.unsqueeze(d)
         return out
 
+    def _multiply(self, x: torch.Tensor, dim: int | None, keepdim: bool, dtype: torch.dtype | None) -> torch.Tensor:
+        """Return the products along an axis (None: of all elements), by halves, in this evaluation's order."""
+        out_type = dtype or x.dtype
+        wide = x.to(_accumulator(x.to(out_type)))
+        part = wide.reshape(-1) if dim is None else wide.movedim(dim, 0)
+        order = self._order(part.shape[0], x.device)
+        part = part if order is None else part.index_select(0, order)
+        while (n := part.shape[0]) > 1:
+            half = n // 2
+            part = torch.cat([part[:half] * part[half : 2 * half], part[2 * half :]])
+        out = part[0] if part.shape[0] else torch.ones_like(part.sum(0))
+        return (out.unsqueeze(dim) if keepdim and dim is not None else out).to(out_type)
+
     def _running(self, x: torch.Tensor, axis: int, dtype: torch.dtype | None, product: bool) -> torch.Tensor:
         """Return the running sums (products) along an axis: by doubling the reach, or tile after tile with what came before."""
         out_type = dtype or x.dtype
@@ -350,6 +372,10 @@ class Reassociated(TorchDispatchMode):
             keepdim = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
             out = self._sum(args[0], dims, keepdim, kwargs.get("dtype"))
             return out if name == "sum" else out / max(1, args[0].numel() // max(1, out.numel()))
+        if name == "prod" and args[0].is_floating_point() and args[0].dim():
+            dim = args[1] if len(args) > 1 else kwargs.get("dim")
+            keepdim = bool(args[2]) if len(args) > 2 else bool(kwargs.get("keepdim", False))
+            return self._multiply(args[0], dim, keepdim, kwargs.get("dtype"))
         if name in ("cumsum", "cumprod") and args[0].is_floating_point() and args[0].dim():
             return self._running(args[0], args[1], kwargs.get("dtype"), name == "cumprod")
         if name in _DECOMPOSED:

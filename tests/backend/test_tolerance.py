@@ -116,3 +116,28 @@ def test_bounds_from_few_elements_are_wider_and_from_many_are_not() -> None:
         reference = (truth + 1e-5 * sign).float()
         found = compare(0, (truth + 4.4e-5 * sign).float(), truth, [reference])
         assert (found.mismatch is None) is passes, found
+
+
+def _by_halves(x: torch.Tensor) -> torch.Tensor:
+    while (n := x.shape[1]) > 1:
+        x = torch.cat([x[:, : n // 2] * x[:, n // 2 : n // 2 * 2], x[:, n // 2 * 2 :]], 1)
+    return x[:, 0]
+
+
+def test_products_of_which_one_outweighs_all_others_are_accepted_in_another_order() -> None:
+    for seed in range(60):
+        x = torch.randn(64, 48, generator=torch.Generator().manual_seed(seed))
+        assert _problem(lambda x: x.prod(1), _by_halves, x) == "", seed
+        assert _problem(lambda x: x.prod(1), lambda x: x.bfloat16().float().prod(1), x), seed
+
+
+@pytest.mark.parametrize("dim", [0, 1, -1])
+@pytest.mark.parametrize("keepdim", [False, True])
+def test_products_in_another_order_keep_shapes(dim: int, keepdim: bool) -> None:
+    x = torch.randn(5, 7, generator=torch.Generator().manual_seed(3))
+    for seed in range(2):
+        with Reassociated(seed):
+            found, whole, none = x.prod(dim, keepdim), x.prod(), x[:0].prod(0)
+        torch.testing.assert_close(found, x.prod(dim, keepdim))
+        torch.testing.assert_close(whole, x.prod())
+        torch.testing.assert_close(none, torch.ones(7))
