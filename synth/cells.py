@@ -26,6 +26,19 @@ NEVER = 1 << 30
 FORMULA, NUMEL, CALL, REPAIR, FACTORS, EQUAL, LOW = range(7)
 
 
+def ends(local: Sequence[int], lo: int | None, lows: Any, hi: int | None, highs: Any) -> tuple[int | None, int | None]:
+    """Return the ends of a number's range: the constant ones, narrowed by functions of a call's locals."""
+    for f, args in lows:
+        v = f(local, args)
+        if lo is None or v > lo:
+            lo = v
+    for f, args in highs:
+        v = f(local, args)
+        if hi is None or v < hi:
+            hi = v
+    return lo, hi
+
+
 class Cells:
     """The cells of one program under construction.  Cell 0 is the constant 1.
 
@@ -285,14 +298,7 @@ class Cells:
             if f(local, args) < least:
                 return False
         for n, lo, lows, hi, highs, _, decided in flat.parts:
-            for f, args in lows:
-                v = f(local, args)
-                if lo is None or v > lo:
-                    lo = v
-            for f, args in highs:
-                v = f(local, args)
-                if hi is None or v < hi:
-                    hi = v
+            lo, hi = ends(local, lo, lows, hi, highs)
             if (lo is not None and local[n] < lo) or (hi is not None and local[n] > hi):
                 x = cells[n]
                 drawn = self.number(lo, hi) if self.made[x] == NUMBER else None

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from math import exp
 from typing import Any
 
-from .cells import CALL, CONSTANT, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor
+from .cells import CALL, CONSTANT, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor, ends
 from .sites import Flat, Site
 
 #: Structures of which one that fits is looked for.
@@ -202,6 +202,12 @@ class Flow(Cells):
             results.append(shape)
         return results, shapes
 
+    def _coded(self, code: Any, cells: Sequence[int]) -> int:
+        """Return the cell that a code stands for, a local, a constant or a formula; negative where a formula has no value."""
+        if code.__class__ is int:
+            return cells[code] if code >= 0 else self.constant(-1 - code)
+        return self.computed(code[0], tuple([cells[k] for k in code[1]]))
+
     def _shape(self, codes: Sequence[Any], kind: int, cells: Sequence[int]) -> list[int] | None:
         value = self.value
         count = 1
@@ -212,12 +218,9 @@ class Flow(Cells):
         else:
             shape = []
             for c in codes:
-                if c.__class__ is int:
-                    x = cells[c] if c >= 0 else self.constant(-1 - c)
-                else:
-                    x = self.computed(c[0], tuple([cells[k] for k in c[1]]))
-                    if x < 0:
-                        return None
+                x = self._coded(c, cells)
+                if x < 0:
+                    return None
                 shape.append(x)
                 count *= value[x]
         if shape:
@@ -325,12 +328,9 @@ class Flow(Cells):
     def _factors(self, flat: Flat, cells: list[int]) -> bool:
         value = self.value
         for group, size in flat.factors:
-            if size.__class__ is int:
-                whole = cells[size] if size >= 0 else self.constant(-1 - size)
-            else:
-                whole = self.computed(size[0], tuple([cells[k] for k in size[1]]))
-                if whole < 0:
-                    return False
+            whole = self._coded(size, cells)
+            if whole < 0:
+                return False
             rest = value[whole]
             made = []
             for k, n in enumerate(group):
@@ -365,14 +365,7 @@ class Flow(Cells):
         k, n, retries = 0, len(parts), _NUMBERS
         while k < n:
             part, lo, lows, hi, highs, back, decided = parts[k]
-            for f, args in lows:
-                v = f(local, args)
-                if lo is None or v > lo:
-                    lo = v
-            for f, args in highs:
-                v = f(local, args)
-                if hi is None or v < hi:
-                    hi = v
+            lo, hi = ends(local, lo, lows, hi, highs)
             drawn: int | None
             if hi is None and lo is not None:  # strides and dilations: mostly the least
                 drawn = lo + EXCESS[int(uniform() * len(EXCESS))]
