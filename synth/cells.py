@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from .flat import Function
@@ -19,7 +20,11 @@ from .sites import Flat
 _SMALL = (-2, -1, 1, 2, 3)
 #: What is added to the lower bound of an attribute that has no upper one.
 EXCESS = (0, 0, 0, 0, 0, 0, 0, 1, 1, 2)
+#: Times that a call's attributes are drawn for the sizes at hand.
+_NUMBERS = 12
 CONSTANT, SET, NUMBER = "constant", "set", "number"
+#: Times that a size is drawn for a condition that does not hold.
+_MENDS = 6
 #: Times that values of drawn cells are changed in one pass over the conditions.
 _REPAIRS = 12
 NEVER = 1 << 30
@@ -257,7 +262,10 @@ class Cells:
                 for d in x:
                     count *= value[d]
                 if not 1 <= count <= most:
-                    return False
+                    repairs -= 1
+                    at = self._smaller(x, count) if repairs >= 0 else -1
+                    if at < 0:
+                        return False
             elif kind == FORMULA:
                 v = f(value, args)
                 if not low[x] <= v <= most:
@@ -275,9 +283,15 @@ class Cells:
                 local = [value[c] for c in args]
                 # What a call asks for hangs on its own cells alone.
                 if local != x[0]:
-                    if not self._holds(f, args, local):
+                    wrong = self.unfit(f, args, local)
+                    if wrong is None:
+                        x[0] = local
+                        continue
+                    repairs -= 1
+                    f, args, least = wrong
+                    at = self.mended(f, args, least) if args and repairs >= 0 else -1
+                    if at < 0:
                         return False
-                    x[0] = local
             elif kind == EQUAL:
                 if value[x] != value[args]:
                     return False
@@ -292,23 +306,116 @@ class Cells:
                 value[x[-1]] = rest
         return True
 
-    def _holds(self, flat: Flat, cells: Sequence[int], local: list[int]) -> bool:
-        """Return whether a call's conditions hold for values of its locals; numbers out of their bounds are drawn again."""
+    def unfit(self, flat: Flat, cells: Sequence[int], local: list[int]) -> tuple[Any, list[int], int] | None:
+        """Draw the numbers of a call in order, each again as long as a condition that it decides does not hold.
+
+        Args:
+            flat: the call's template.
+            cells: of its locals, -1 for numbers that have none yet.  Others are kept where they fit.
+            local: the values of its locals; numbers are put into it.
+
+        Returns:
+            None where every condition of the call holds, else one that does not: a function of values and cells, the cells of
+            sizes that it reads, and the least value that it may have.  No cells: numbers are at fault.
+        """
         for f, args, least in flat.before:
-            if f(local, args) < least:
-                return False
-        for n, lo, lows, hi, highs, _, decided in flat.parts:
+            if f(local, args) < least:  # truth is 1
+                return f, [cells[k] for k in args], least
+        value, made, parts, uniform = self.value, self.made, flat.parts, self.random
+        k, seen, n, retries = 0, -1, len(parts), _NUMBERS
+        while k < n:
+            part, lo, lows, hi, highs, back, decided = parts[k]
             lo, hi = ends(local, lo, lows, hi, highs)
-            if (lo is not None and local[n] < lo) or (hi is not None and local[n] > hi):
-                x = cells[n]
-                drawn = self.number(lo, hi) if self.made[x] == NUMBER else None
-                if drawn is None:
-                    return False
-                self.value[x] = local[n] = drawn
-            for f, args, least, _ in decided:
-                if f(local, args) < least:
-                    return False
-        return True
+            x = cells[part]
+            drawn: int | None
+            if x < 0 or k <= seen or (lo is not None and local[part] < lo) or (hi is not None and local[part] > hi):
+                if x >= 0 and made[x] != NUMBER:
+                    drawn = None
+                elif hi is None and lo is not None:  # strides and dilations: mostly the least
+                    drawn = lo + EXCESS[int(uniform() * len(EXCESS))]
+                else:
+                    drawn = self.number(lo, hi)
+            else:
+                drawn = local[part]
+            if drawn is not None:
+                local[part] = drawn
+                if x >= 0:
+                    value[x] = drawn
+                for f, args, least, first in decided:
+                    if f(local, args) < least:
+                        back = first
+                        break
+                else:
+                    k += 1
+                    continue
+                if not retries:  # these numbers, then, and other sizes
+                    return _of_sizes(local, cells, args, partial(_holds, f, args, least))
+            elif back < 0 or not retries:
+                read = [k for _, args in (*lows, *highs) for k in args]
+                return _of_sizes(local, cells, read, partial(_room, parts[k][1:5]))
+            retries -= 1
+            if k > seen:
+                seen = k
+            k = back
+        return None
+
+    def mended(self, f: Any, args: Sequence[int], least: int) -> int:
+        """Draw one of the sizes that a condition reads again until it holds; where all are computed, one that they hang on.
+
+        Returns:
+            The item from which on others may not hold then, or -1 where no draw helped.
+        """
+        value, made = self.value, self.made
+        drawn = [x for x in map(self.find, args) if made[x] is None]
+        if not drawn:
+            drawn = self.sources(args)
+            if not drawn:
+                return -1
+            x = drawn[int(self.random() * len(drawn))]
+            value[x] = self.draw(self.low[x], self.ranks.get(x, 2), 1.0)
+            return self.born[x]
+        for _ in range(_MENDS):
+            x = drawn[int(self.random() * len(drawn))]
+            old = value[x]
+            # All that take their value from it have it, too.
+            value[x] = self.draw(self.low[x], self.ranks.get(x, 2), 0.9)
+            if f(value, [self.find(a) for a in args]) >= least:
+                return self.born[x]
+            value[x] = old
+        # Where few values hold, the least often do: a product that is 1.
+        if all(value[x] == self.low[x] for x in drawn):
+            return -1
+        for x in drawn:
+            value[x] = self.low[x]
+        return min([self.born[x] for x in drawn]) if f(value, [self.find(a) for a in args]) >= least else -1
+        return -1
+
+    def sources(self, cells: Sequence[int]) -> list[int]:
+        """Return the drawn cells from which others have their value, directly or not."""
+        todo, seen, drawn = list(cells), set(), []
+        while todo:
+            x = self.find(todo.pop())
+            if x not in seen:
+                seen.add(x)
+                made = self.made[x]
+                if made is None:
+                    drawn.append(x)
+                elif made.__class__ is tuple:
+                    todo += made[1]
+        return drawn
+
+    def _smaller(self, shape: Sequence[int], count: int) -> int:
+        """Draw one dimension of a tensor with too many elements again, among the sizes that fit; as :meth:`mended`."""
+        value, made, low = self.value, self.made, self.low
+        drawn = [x for x in map(self.find, shape) if made[x] is None and value[x] > low[x]]
+        while drawn and count:
+            x = drawn.pop(int(self.random() * len(drawn)))
+            limit = self.most * value[x] // count
+            if limit >= low[x]:
+                a = math.log(low[x])
+                value[x] = int(math.exp(a + (math.log(limit + 1) - a) * self.random()))
+                return self.born[x]
+        return -1
 
     def redraw(self, scale: float) -> bool:
         """Draw every free cell again, from shorter ranges where ``scale`` is below 1."""
@@ -334,6 +441,31 @@ def divisor(n: int, uniform: Any) -> int:
     if n > 1 and uniform() < 0.5:
         out *= n
     return out
+
+
+def _holds(f: Any, args: Sequence[int], least: int, local: Sequence[int]) -> bool:
+    return bool(f(local, args) >= least)
+
+
+def _room(bounds: Any, local: Sequence[int]) -> bool:
+    """Return whether bounds leave a number a value."""
+    lo, hi = ends(local, *bounds)
+    return lo is None or hi is None or lo <= hi
+
+
+def _of_sizes(
+    local: Sequence[int], cells: Sequence[int], args: Iterable[int], test: Callable[[list[int]], bool]
+) -> Any:
+    """Return a condition on a call's locals as one on the sizes among those that it reads, as :meth:`Cells.unfit` does."""
+    places = [k for k in dict.fromkeys(args) if cells[k] >= 0]
+
+    def holds(value: Sequence[int], at: Sequence[int]) -> bool:
+        row = list(local)
+        for k, x in zip(places, at, strict=True):
+            row[k] = value[x]
+        return test(row)
+
+    return holds, [cells[k] for k in places], 1
 
 
 def laws(profile: Profile, max_rank: int) -> list[tuple[int, float]]:

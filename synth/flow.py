@@ -11,17 +11,15 @@ from collections.abc import Sequence
 from math import exp
 from typing import Any
 
-from .cells import CALL, CONSTANT, EXCESS, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor, ends
+from .cells import CALL, CONSTANT, FACTORS, LOW, NEVER, NUMBER, NUMEL, SET, Cells, divisor
 from .sites import Flat, Site
 
 #: Structures of which one that fits is looked for.
 STRUCTURES = 6
 #: Times that what a call brings along is drawn, by how much of the range of its sizes is used.
 _SCALES = (1.0, 1.0, 0.8, 0.5)
-#: Times that a call's attributes are drawn for the sizes at hand.
-_NUMBERS = 12
-#: Times that a size is drawn for a condition that does not hold.
-_MENDS = 6
+#: Times that sizes are drawn again for the conditions of one call, and one more.
+_MENDED = 5
 
 
 class Flow(Cells):
@@ -233,19 +231,7 @@ class Flow(Cells):
         """Draw the sizes again on which the last failure hung; False where other calls then do not hold."""
         n = len(self.value)
         # The cells of the call that failed are gone.
-        todo = [d for d in self.blame if 0 < d < n] or [d for d in dims if d > 0]
-        seen = set()
-        drawn = []
-        while todo:
-            x = self.find(todo.pop())
-            if x in seen:
-                continue
-            seen.add(x)
-            made = self.made[x]
-            if made is None:
-                drawn.append(x)
-            elif made.__class__ is tuple:
-                todo += made[1]
+        drawn = self.sources([d for d in self.blame if 0 < d < n] or [d for d in dims if d > 0])
         for x in drawn:
             if len(drawn) == 1 or self.random() < 0.5:
                 self.value[x] = self.draw(max(self.least, self.low[x]), self.ranks.get(x, 2), 0.8)
@@ -311,19 +297,12 @@ class Flow(Cells):
 
     def _mend(self, f: Any, args: Sequence[int], least: int) -> bool:
         """Draw sizes that a condition reads again until it holds; False where it does not, or other calls then do not."""
-        value = self.value
-        drawn = [x for x in map(self.find, args) if self.made[x] is None]
-        for _ in range(_MENDS if drawn else 0):
-            x = drawn[int(self.random() * len(drawn))]
-            old = value[x]
-            # All that take their value from it have it, too.
-            value[x] = self.draw(self.low[x], self.ranks.get(x, 2), 0.9)
-            if f(value, [self.find(a) for a in args]) >= least:
-                self.touched = True
-                self.dirty = min(self.dirty, self.born[x])
-                return self.sweep()
-            value[x] = old
-        return False
+        at = self.mended(f, args, least)
+        if at < 0:
+            return False
+        self.touched = True
+        self.dirty = min(self.dirty, at)
+        return self.sweep()
 
     def _factors(self, flat: Flat, cells: list[int]) -> bool:
         value = self.value
@@ -348,46 +327,21 @@ class Flow(Cells):
         return True
 
     def _numbers(self, flat: Flat, cells: list[int]) -> bool:
-        """Draw the attributes of a call in order, each again as long as a condition that it decides does not hold."""
+        """Draw the attributes of a call, and sizes again for which there are none."""
         value = self.value
         local = [value[c] if c >= 0 else 0 for c in cells]
-        for f, args, least in flat.before:
-            if f(local, args) < least:  # truth is 1
-                self.blame, self.least = [cells[k] for k in args], 1
-                if self.touched or not self._mend(f, self.blame, least):
-                    return False
-                local = [value[c] if c >= 0 else 0 for c in cells]
-                # What has been looked at may read the sizes that were drawn again.
-                if any(g(local, at) < low for g, at, low in flat.before):
-                    return False
+        for _ in range(_MENDED):
+            wrong = self.unfit(flat, cells, local)
+            if wrong is None:
                 break
-        parts, uniform = flat.parts, self.random
-        k, n, retries = 0, len(parts), _NUMBERS
-        while k < n:
-            part, lo, lows, hi, highs, back, decided = parts[k]
-            lo, hi = ends(local, lo, lows, hi, highs)
-            drawn: int | None
-            if hi is None and lo is not None:  # strides and dilations: mostly the least
-                drawn = lo + EXCESS[int(uniform() * len(EXCESS))]
-            else:
-                drawn = self.number(lo, hi)
-            if drawn is not None:
-                local[part] = drawn
-                for f, args, least, first in decided:
-                    if f(local, args) < least:
-                        back = first
-                        break
-                else:
-                    k += 1
-                    continue
-            retries -= 1
-            if back < 0:
-                self.blame, self.least = [cells[k] for _, args in (*lows, *highs) for k in args], 1
+            f, self.blame, least = wrong
+            self.least = 1
+            if not self._mend(f, self.blame, least):
                 return False
-            if not retries:
-                return False
-            k = back
-        for p in parts:
+            local = [value[c] if c >= 0 else 0 for c in cells]
+        else:
+            return False
+        for p in flat.parts:
             number = p[0]
             cells[number] = self.new(local[number], NUMBER, 2 if number in flat.late else -(2**31))
         self.items.append((CALL, [local], flat, cells))
