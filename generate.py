@@ -11,25 +11,21 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from .ir import DrtError, Graph, Inferred, Node, OpDef, builtin_ops, expand_graph, infer, make_range, order_of
+from .ir import Graph, Node, OpDef, builtin_ops, expand_graph, make_range, order_of
 from .ir import expr as ex
 from .ir.effects import operators_through
 from .ir.intrinsics import INTRINSICS
 from .ir.opdef import Body, Hook, Index, Opaque, Reduce, Scalar
 from .ir.typesys import is_float
-from .synth import Program
+from .synth import Program, Refusal
 
-#: Machine epsilon and largest finite number of the floating-point types.
-_EPSILON = {"f64": 2.0**-52, "f32": 2.0**-23, "bf16": 2.0**-7, "f16": 2.0**-10}
-_LARGEST = {"f64": 1.7e308, "f32": 3.4e38, "bf16": 3.3e38, "f16": 65504.0}
-#: Largest element that an output may have at least, and at most: beyond, squares of it leave the range of float32.
-_SMALL, _LARGE = 1e-12, 1e12
-#: Least share of an output's elements that are finite.
-_FINITE = 0.5
+if TYPE_CHECKING:
+    from .probe import Finding, Law
+
 Range = tuple[float, float]
 _POSITIVE: Range = (0.25, 2.0)
 #: Ranges of floating-point and of integer inputs, in the order in which they are tried; None is the common law.
@@ -40,7 +36,6 @@ _LAWS: tuple[tuple[Range | None, Range | None], ...] = (
 _WIDE = 100
 #: What other inputs may mend.
 _LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing"})
-_FAILS = "does not run"
 _TIES = "order of equal elements"
 #: Orders of equal elements that are tried, the reverse one first.
 _ORDERS = 4
@@ -48,8 +43,6 @@ _ORDERS = 4
 _UNITS = 16
 #: Combiners that round.
 _SUMS = frozenset({"sum", "prod"})
-#: Draws of the inputs before two values count as always equal.
-_DRAWS = 4
 
 
 def reference_source(program: Program) -> str:
@@ -59,28 +52,66 @@ def reference_source(program: Program) -> str:
     return to_source(program.graph, ranges=program.ranges)
 
 
-def judge(program: Program, seed: int = 0) -> Program | str:
+def judge(program: Program, seed: int = 0) -> Program | Refusal:
     """Return a program that is sound, with the ranges that its inputs need, or why there are none.
 
     Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions, and integers
     near zero.  Importable by name for worker processes.
     """
-    reason = ""
-    tried: set[tuple[Any, ...]] = set()
-    for law in _LAWS:
-        ranges = _ranges(program, *law)
-        key = tuple(sorted(ranges.items()))
-        if key in tried:
-            continue
-        tried.add(key)
-        bounded = attrs.evolve(program, ranges=ranges)
-        found = degeneracy(bounded, seed)
-        if not found:
-            return bounded
-        reason = reason or found
-        if found not in _LAW_MATTERS:
-            break
-    return reason
+    refused: Refusal | None = None
+    for ranges, found in _laws(program, seed):
+        if found is None:
+            return program if ranges == program.ranges else attrs.evolve(program, ranges=ranges)
+        refused = refused or Refusal(found.reason, found.node)
+    assert refused is not None
+    return refused
+
+
+def _laws(program: Program, seed: int) -> Iterator[tuple[dict[str, Range], Finding | None]]:
+    """Yield ranges of the inputs and what is wrong with them, until none is, or no others can mend it."""
+    from .probe import FAILS, FAILURES, Finding, Law, Probe
+
+    probe = Probe(program.graph, seed * 0x9E3779B1 + program.index)
+    first: Law | None = None
+    culprit: int | None = None
+    tried: list[dict[str, Range]] = []
+    seen: set[tuple[Any, ...]] = set()  # ranges of the inputs behind the node to blame
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
+        for floats, integers in _LAWS:
+            ranges = _ranges(program, floats, integers)
+            if ranges in tried:
+                continue
+            tried.append(ranges)
+            if culprit is not None:
+                behind = tuple(ranges.get(i) for i in sorted(probe.calls[culprit].inputs))
+                if behind in seen:
+                    continue
+                seen.add(behind)
+            found: Finding | None
+            try:
+                law = Law(probe, ranges, first)
+                found = law.finding(culprit) or _open(program.graph, law)
+            except FAILURES:
+                found = Finding(FAILS, probe.running)
+            yield ranges, found
+            if found is None or found.reason not in _LAW_MATTERS:
+                return
+            if first is None:
+                first, culprit = law, found.node
+                if culprit is not None:
+                    seen.add(tuple(ranges.get(i) for i in sorted(probe.calls[culprit].inputs)))
+
+
+def _open(graph: Graph, law: Law) -> Finding | None:
+    """Return the finding that the order of equal elements decides, or None."""
+    if not any(n.op in _sorts() for n in graph.nodes):
+        return None
+    from .probe import Finding
+
+    if not depends_on_ties(graph, law.given(0)):
+        return None
+    return Finding(_TIES, next(k for k, n in enumerate(graph.nodes) if n.op in _sorts()))
 
 
 def _ranges(program: Program, floats: Range | None, integers: Range | None) -> dict[str, Range]:
@@ -107,137 +138,17 @@ def degeneracy(program: Program, seed: int = 0) -> str:
         ``""`` for a sound program, or one of ``constant``, ``changes nothing``, ``ignores an input`` (all up to the rounding
         of the dtype), ``not finite``, ``out of scale``, ``order of equal elements``, and ``does not run``.
     """
+    from .probe import FAILS, FAILURES, Law, Probe
+
+    probe, found = Probe(program.graph, seed * 0x9E3779B1 + program.index), None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
         try:
-            return _Probe(program, seed).reason()
-        except (DrtError, RuntimeError, ArithmeticError, ValueError, IndexError, TypeError):
-            return _FAILS
-
-
-@attrs.frozen
-class _Call:
-    """A node with what does not change from run to run."""
-
-    node: Node
-    op: OpDef
-    types: tuple[Any, ...]
-    inferred: Inferred
-
-
-class _Probe:
-    """Runs one program on several draws of its inputs, whole or behind one input."""
-
-    def __init__(self, program: Program, seed: int) -> None:
-        import torch
-
-        from .backend.oracle import Oracle
-
-        self.program, self.graph = program, program.graph
-        self.types = self.graph.types
-        # PyTorch's own kernels: the definitions' bodies say the same, slower.
-        self.oracle = Oracle(mode="torch")
-        self.generator = torch.Generator().manual_seed((seed * 0x9E3779B1 + program.index) % 2**63)
-        ops = builtin_ops()
-        self.calls = []
-        for node in self.graph.nodes:
-            types = tuple(_pick(o, self.types) for o in node.operands)
-            self.calls.append(_Call(node, ops[node.op], types, infer(ops[node.op], types, node.attributes)))
-        self.draws: list[dict[str, Any]] = []
-        self.done: list[int] = []  # nodes that have run on each draw
-
-    def reason(self) -> str:
-        """Return why the program is degenerate, or ``""``."""
-        found = self._values() or self._outputs() or self._inputs()
-        if not found and self._depends_on_ties():
-            found = _TIES
-        if not found and any(i.type.dtype == "bool" for i in self.graph.inputs):
-            # As many elements picked as there can be must be there.
-            self.draw(len(self.draws), masks=1.0)
-        return found
-
-    def draw(self, n: int, until: int | None = None, masks: float = 0.5) -> dict[str, Any]:
-        """Return the values on draw ``n`` of the inputs: of all nodes, or of those before number ``until``.
-
-        ``masks`` is the share of booleans that are true.
-        """
-        while len(self.draws) <= n:
-            values = {
-                i.name: input_values(self.graph, self.program.ranges, i.name, self.generator, masks)
-                for i in self.graph.inputs
-            }
-            self.draws.append({k: v.double() if v.dtype.is_floating_point else v for k, v in values.items()})
-            self.done.append(0)
-        values = self.draws[n]
-        for call in self.calls[self.done[n] : until]:
-            self._run(call, values)
-            self.done[n] += 1
-        return values
-
-    def _depends_on_ties(self) -> bool:
-        values = self.draw(0)
-        return depends_on_ties(self.graph, {i.name: values[i.name] for i in self.graph.inputs})
-
-    def _run(self, call: _Call, values: dict[str, Any]) -> None:
-        operands = tuple(_pick(o, values) for o in call.node.operands)
-        found = self.oracle.apply(call.op, operands, call.types, call.node.attributes, call.inferred)
-        values.update(zip(call.node.results, found, strict=True))
-
-    def _values(self) -> str:
-        used = {u for n in self.graph.nodes for u in n.uses()} | {str(o) for o in self.graph.outputs}
-        for k, call in enumerate(self.calls):
-            node = call.node
-            operands = tuple(dict.fromkeys(node.uses()))
-            for name in node.results:
-                # What has no operands is a constant on purpose, as long as something else goes into its use.
-                if name in used and operands and not any(self._moves(name, n, k) for n in range(1, _DRAWS)):
-                    return "constant"
-                for u in operands:
-                    if self.types[u] == self.types[name] and all(self._same(u, name, n, k) for n in range(_DRAWS)):
-                        return "changes nothing"
-        return ""
-
-    def _moves(self, name: str, n: int, k: int) -> bool:
-        return _differ(self.draw(0, k + 1)[name], self.draw(n, k + 1)[name], self.types[name].dtype)
-
-    def _same(self, a: str, b: str, n: int, k: int) -> bool:
-        import torch
-
-        values = self.draw(n, k + 1)
-        return torch.equal(values[a].nan_to_num(), values[b].nan_to_num())
-
-    def _outputs(self) -> str:
-        for output in self.graph.outputs:
-            dtype = self.types[str(output)].dtype
-            if not is_float(dtype):
-                continue
-            for n in range(2):
-                v = self.draw(n)[str(output)].double()
-                known = v[v.isfinite() & (v.abs() <= _LARGEST[dtype])]
-                if known.numel() < _FINITE * v.numel() or not known.numel():
-                    return "not finite"
-                most = float(known.abs().max())
-                if not most <= _LARGE or (0 < most < _SMALL):
-                    return "out of scale"
-        return ""
-
-    def _inputs(self) -> str:
-        for i in self.graph.inputs:
-            if not any(self._reaches(i.name, n) for n in range(1, _DRAWS)):
-                return "ignores an input"
-        return ""
-
-    def _reaches(self, name: str, n: int) -> bool:
-        """Return whether some output changes when one input takes its value of another draw."""
-        before, values = self.draw(0), dict(self.draw(0))
-        values[name] = self.draw(n)[name]
-        changed = {name}
-        for call in self.calls:
-            if changed.isdisjoint(call.node.uses()):
-                continue
-            self._run(call, values)
-            changed |= {r for r in call.node.results if _differ(before[r], values[r], self.types[r].dtype)}
-        return not changed.isdisjoint(str(o) for o in self.graph.outputs)
+            law = Law(probe, program.ranges)
+            found = law.finding() or _open(program.graph, law)
+        except FAILURES:
+            return FAILS
+    return "" if found is None else found.reason
 
 
 def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
@@ -253,18 +164,51 @@ def depends_on_ties(graph: Graph, inputs: Mapping[str, Any]) -> bool:
         return False
     import torch
 
-    flat = expand_graph(graph, builtin_ops())
+    from .probe import differ
+
+    # What has no sort inside is run as a whole, by PyTorch's own kernels.
+    flat = expand_graph(graph, builtin_ops(), keep=lambda node: node.op not in _sorts())
     generator = torch.Generator().manual_seed(0)
-    first = _values(flat, inputs)
+    first = _values(flat, inputs, mode="torch")
+    tied = {n.results for n in flat.nodes if _is_open(n) and _has_ties(first[str(n.operands[0])], _axis(n))}
+    if not tied:
+        return False
     for n in range(_ORDERS):
 
         def order(k: int, reverse: bool = n == 0) -> Any:
             return torch.arange(k).flip(0) if reverse else torch.randperm(k, generator=generator)
 
-        other = _values(flat, inputs, order)
-        if any(_differ(first[o], other[o], flat.types[o].dtype) for o in map(str, flat.outputs)):
+        # Only what stands behind equal elements can be another.
+        changed: set[str] = set()
+        again = []
+        for node in flat.nodes:
+            if node.results in tied or not changed.isdisjoint(node.uses()):
+                changed.update(node.results)
+                again.append(node)
+        other = _values(attrs.evolve(flat, nodes=tuple(again)), first, order, mode="torch", types=flat.types)
+        if any(differ(first[o], other[o], flat.types[o].dtype) for o in map(str, flat.outputs)):
             return True
     return False
+
+
+def _is_open(node: Node) -> bool:
+    """Return whether a node is a sort that leaves the order of equal elements open."""
+    return _leaves_order_open(builtin_ops()[node.op]) and not node.attributes["stable"]
+
+
+def _axis(node: Node) -> int:
+    axis = node.attributes["axis"]
+    assert isinstance(axis, int)
+    return axis
+
+
+def _has_ties(values: Any, axis: int) -> bool:
+    """Return whether a sort along an axis meets equal elements; those that are no numbers are equal."""
+    if not values.dim() or values.shape[axis] < 2:
+        return False
+    ordered = values.sort(axis).values
+    low, high = ordered.narrow(axis, 0, values.shape[axis] - 1), ordered.narrow(axis, 1, values.shape[axis] - 1)
+    return bool(((low == high) | ((low != low) & (high != high))).any())
 
 
 @cache
@@ -290,6 +234,8 @@ def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0) -> I
     """
     import torch
 
+    from .probe import EPSILON
+
     flat = expand_graph(graph, builtin_ops())
     generator = torch.Generator().manual_seed(seed)
 
@@ -297,7 +243,7 @@ def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0) -> I
         if not value.dtype.is_floating_point:
             return value
         unit = torch.rand(value.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return value * (1 + _UNITS * _EPSILON["f64"] * unit)
+        return value * (1 + _UNITS * EPSILON["f64"] * unit)
 
     while True:
         values = _values(flat, inputs, rounded=moved)
@@ -337,48 +283,38 @@ def _computes(e: ex.Expr) -> bool:
 
 def _values(
     flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None = None,
-    rounded: Callable[[Any], Any] | None = None,
+    rounded: Callable[[Any], Any] | None = None, mode: str = "definition", types: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Return the values of a graph of primitives.
+    """Return the values of a graph.
 
     Args:
-        flat: without composite operators.
-        inputs: by name.
+        flat: without composite operators that sort.
+        inputs: by name; values of nodes that are not in the graph, too.
         order: the order, for its extent, in which sorts that leave the order of equal elements open meet their operand.
         rounded: what becomes of results that are rounded.
+        mode: of the oracle; sorts are run by their definition.
+        types: of all values; None means those of the graph.
     """
     from .backend.oracle import Oracle
 
-    ops, oracle = builtin_ops(), Oracle()
+    ops = builtin_ops()
+    oracle, sorting = Oracle(mode=mode), Oracle()
+    types = flat.types if types is None else types
     values = dict(inputs)
     for node in flat.nodes:
-        op, attributes = ops[node.op], node.attributes
-        operands = tuple(_pick(o, values) for o in node.operands)
-        types = tuple(_pick(o, flat.types) for o in node.operands)
-        if order is not None and _leaves_order_open(op) and not attributes["stable"] and operands[0].dim():
-            axis = attributes["axis"]
-            places = order(operands[0].shape[axis])
-            found = oracle.apply(op, (operands[0].index_select(axis, places), *operands[1:]), types, attributes)
-            found = [places[r] for r in found]
+        op = ops[node.op]
+        opened = order is not None and _is_open(node) and values[str(node.operands[0])].dim() > 0
+        run = (sorting if _leaves_order_open(op) else oracle).prepare(node, types)
+        if opened and order is not None:
+            operand, axis = str(node.operands[0]), _axis(node)
+            places = order(values[operand].shape[axis])
+            found = [places[r] for r in run({**values, operand: values[operand].index_select(axis, places)})]
         else:
-            found = oracle.apply(op, operands, types, attributes)
+            found = run(values)
         if rounded is not None and node.op in _rounding():
             found = [rounded(v) for v in found]
         values.update(zip(node.results, found, strict=True))
     return values
-
-
-def _differ(a: Any, b: Any, dtype: str) -> bool:
-    """Return whether two values differ by more than the rounding of a dtype."""
-    import torch
-
-    if dtype not in _EPSILON:
-        return not torch.equal(a, b)
-    if not torch.equal(a.isfinite(), b.isfinite()):
-        return True
-    a, b = a.nan_to_num(0, 0, 0), b.nan_to_num(0, 0, 0)
-    noise = 8 * _EPSILON[dtype] * torch.maximum(a.abs(), b.abs())
-    return bool(((a - b).abs() > noise).any())
 
 
 def _pick(operand: Any, table: Mapping[str, Any]) -> Any:
@@ -401,24 +337,10 @@ def input_values(
     """
     import torch
 
-    from .backend.opaque import TORCH_DTYPES
     from .backend.tensors import in_order
+    from .probe import fitted
 
     t = graph.input(name).type
-    if t.dtype == "bool":
-        return torch.rand(t.shape, generator=generator) < masks
-    range_ = ranges.get(name, (-math.inf, math.inf))
-    low, high = range_
-    if is_float(t.dtype):
-        value = torch.randn(t.shape, generator=generator, dtype=torch.float64)
-        if math.isfinite(low) and math.isfinite(high):
-            value = low + (high - low) * torch.sigmoid(value)
-        elif math.isfinite(low):
-            value = low + value.abs()
-        elif math.isfinite(high):
-            value = high - value.abs()
-        return in_order(value.to(TORCH_DTYPES[t.dtype]), range_)
-    first = int(low) if math.isfinite(low) else -4 if t.dtype != "u8" else 0
-    stop = int(high) + 1 if math.isfinite(high) else max(first, 0) + 8
-    value = torch.randint(first, max(first + 1, stop), t.shape, generator=generator).to(TORCH_DTYPES[t.dtype])
-    return in_order(value, range_)
+    draw = torch.randn if is_float(t.dtype) else torch.rand
+    value = fitted(draw(t.shape, generator=generator, dtype=torch.float64), t.dtype, ranges.get(name), masks)
+    return in_order(value, ranges.get(name))

@@ -9,8 +9,9 @@ from __future__ import annotations
 import importlib
 import operator
 import re
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
+from typing import Any, TypeAlias
 
 from ..ir import InternalError, UsageError, decide, evaluate
 from ..ir.evaluate import FUNCTIONS
@@ -109,6 +110,7 @@ def is_allowed(name: str) -> bool:
     return module in MODULES
 
 
+@cache
 def resolve(name: str) -> Any:
     """Return the function called ``name``.
 
@@ -141,6 +143,10 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
 }  # fmt: skip
 
 
+#: Part of a clause: ``(True, value)`` where its value is known, else ``(False, function of a table of values)``.
+Part: TypeAlias = "tuple[bool, Any]"
+
+
 def run_clause(e: Expr, values: Mapping[str, Any], env: Mapping[str, Any]) -> Any:
     """Return the value of a ``torch`` or ``jax`` clause.
 
@@ -152,40 +158,106 @@ def run_clause(e: Expr, values: Mapping[str, Any], env: Mapping[str, Any]) -> An
     Raises:
         UsageError: the clause calls what the allow-list does not have.
     """
+    return prepare_clause(e, {n: (True, v) for n, v in values.items()}, env)({})
+
+
+def prepare_clause(e: Expr, known: Mapping[str, Part], env: Mapping[str, Any]) -> Callable[[Mapping[str, Any]], Any]:
+    """Return a ``torch`` or ``jax`` clause as a function of a table of values, to be run many times.
+
+    Args:
+        e: the clause.
+        known: what its names stand for where it is not ``env``: values, or how to find them in the table.
+        env: as for :func:`run_clause`.
+
+    Raises:
+        UsageError: the clause calls what the allow-list does not have.
+    """
+    fixed, v = _part(e, known, env)
+    return (lambda table: v) if fixed else v  # type: ignore[no-any-return]
+
+
+def _part(e: Expr, known: Mapping[str, Part], env: Mapping[str, Any]) -> Part:
     match e:
         case Num(v):
-            return v
+            return True, v
         case Sym(n) | Pack(n):
-            return values[n] if n in values else evaluate(e, env)
+            return known[n] if n in known else (True, evaluate(e, env))
         case Lst(items):
-            return _run_items(items, values, env)
-        case Bin("and" | "or", _, _) | Unary("not", _):
-            return evaluate(e, env)
+            return _applied(_listed, _parts(items, known, env))
+        case Bin("and" | "or", _, _) | Unary("not", _) | Call("present", _, _):
+            return True, evaluate(e, env)
         case Bin(op, a, b):
-            x, y = run_clause(a, values, env), run_clause(b, values, env)
-            if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)):
-                return [*x, *y]
-            return _BINARY[op](x, y)
+            return _applied(partial(_combined, op), _parts((a, b), known, env))
         case Unary(_, a):
-            return -run_clause(a, values, env)
+            return _applied(operator.neg, _parts((a,), known, env))
         case Cond(test, a, b):
-            return run_clause(a if decide(test, env) else b, values, env)
+            return _part(a if decide(test, env) else b, known, env)
         case Load(n, items):
-            value = run_clause(Sym(n), values, env)
-            for i in _run_items(items, values, env):
-                value = value[i]
-            return value
-        case Call("present", _, _):
-            return evaluate(e, env)
+            return _applied(_element, _parts((Sym(n), *items), known, env))
         case Call(fn, args, kwargs):
-            function = resolve(fn) if "." in fn else FUNCTIONS[fn]
-            return function(*_run_items(args, values, env), **{k: run_clause(v, values, env) for k, v in kwargs})
+            given = _parts(args, known, env)
+            named = [(k, _part(v, known, env)) for k, v in kwargs]
+            if "." not in fn:
+                return _applied(FUNCTIONS[fn], given, named)
+            # What a library makes of known values is made anew at each run.
+            return False, _runner(resolve(fn), given, named)
     raise InternalError(f"{type(e).__name__} has no value in a lowering clause")
 
 
-def _run_items(items: tuple[Expr, ...], values: Mapping[str, Any], env: Mapping[str, Any]) -> list[Any]:
-    out: list[Any] = []
+def _parts(items: Sequence[Expr], known: Mapping[str, Part], env: Mapping[str, Any]) -> list[tuple[bool, Any, bool]]:
+    """Return the parts of arguments; the third member says whether the value is a list that is spliced in."""
+    out: list[tuple[bool, Any, bool]] = []
     for item in items:
-        v = run_clause(item, values, env)
-        out.extend(v) if isinstance(item, Pack) else out.append(v)
+        fixed, v = _part(item, known, env)
+        spliced = isinstance(item, Pack)
+        if fixed and spliced:
+            out += [(True, x, False) for x in v]
+        else:
+            out.append((fixed, v, spliced))
     return out
+
+
+def _applied(
+    function: Callable[..., Any], given: list[tuple[bool, Any, bool]], named: Sequence[tuple[str, Part]] = ()
+) -> Part:
+    """Return a pure function of parts, which has its value at once where they have theirs."""
+    if all(p[0] for p in given) and all(p[0] for _, p in named):
+        return True, function(*[v for _, v, _ in given], **{k: v for k, (_, v) in named})
+    return False, _runner(function, given, named)
+
+
+def _runner(
+    function: Callable[..., Any], given: list[tuple[bool, Any, bool]], named: Sequence[tuple[str, Part]]
+) -> Callable[[Mapping[str, Any]], Any]:
+    constants = {k: v for k, (fixed, v) in named if fixed}
+    others = [(k, v) for k, (fixed, v) in named if not fixed]
+    if any(spliced for _, _, spliced in given):
+
+        def spread(table: Mapping[str, Any]) -> Any:
+            args: list[Any] = []
+            for fixed, v, spliced in given:
+                value = v if fixed else v(table)
+                args.extend(value) if spliced else args.append(value)
+            return function(*args, **constants, **{k: v(table) for k, v in others})
+
+        return spread
+    plain = [(fixed, v) for fixed, v, _ in given]
+    if others:
+        return lambda table: function(
+            *[v if fixed else v(table) for fixed, v in plain], **constants, **{k: v(table) for k, v in others}
+        )
+    return lambda table: function(*[v if fixed else v(table) for fixed, v in plain], **constants)
+
+
+def _listed(*items: Any) -> list[Any]:
+    return list(items)
+
+
+def _combined(op: str, x: Any, y: Any) -> Any:
+    return [*x, *y] if isinstance(x, (tuple, list)) and isinstance(y, (tuple, list)) else _BINARY[op](x, y)
+
+
+def _element(value: Any, *places: Any) -> Any:
+    for i in places:
+        value = value[i]
+    return value

@@ -10,6 +10,7 @@ from .build import infer_node as infer_node
 from .build import is_composite as is_composite
 from .build import operand_types as operand_types
 from .build import verify_graph as verify_graph
+from .environment import bindings as bindings
 from .errors import DrtError as DrtError
 from .errors import InternalError as InternalError
 from .errors import ParseError as ParseError

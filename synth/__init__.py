@@ -7,6 +7,7 @@ from .dataset import input_specs as input_specs
 from .dataset import row as row
 from .dataset import rows as rows
 from .dataset import stream as stream
+from .degenerate import Refusal as Refusal
 from .profiles import PROFILES as PROFILES
 from .profiles import Profile as Profile
 from .relation import Relations as Relations

@@ -13,6 +13,8 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
+import attrs
+
 from ..ir import DrtError, OpDef, evaluate, present_key
 from ..ir import expr as ex
 from ..ir.opdef import Expand, Scalar
@@ -35,6 +37,19 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "!=": lambda a, b: a != b, "<": lambda a, b: a < b, "<=": lambda a, b: a <= b, ">": lambda a, b: a > b,
     ">=": lambda a, b: a >= b, "and": lambda a, b: bool(a) and bool(b), "or": lambda a, b: bool(a) or bool(b),
 }  # fmt: skip
+
+
+@attrs.frozen
+class Refusal:
+    """Why a judge takes no form of a program.
+
+    Attributes:
+        reason: such as ``constant``.
+        node: the number of the node that is to blame, in the program's graph; None where none is.
+    """
+
+    reason: str
+    node: int | None = None
 
 
 class _UnknownError(Exception):
@@ -123,4 +138,4 @@ def _value(e: ex.Expr, env: Mapping[str, Any]) -> Any:
     raise _UnknownError
 
 
-__all__ = ["degenerate_call"]
+__all__ = ["Refusal", "degenerate_call"]

@@ -10,7 +10,7 @@ import math
 import random
 import weakref
 from collections import Counter
-from collections.abc import Callable, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any, TypeAlias
 
 import attrs
@@ -18,7 +18,7 @@ import attrs
 from ..ir import OpSet, builtin_ops
 from .cache import Progress, Templates, load_signatures
 from .cells import laws
-from .degenerate import degenerate_call
+from .degenerate import Refusal, degenerate_call
 from .dims import ConflictError
 from .emit import Draft, write
 from .flat import read
@@ -30,9 +30,15 @@ from .spec import Program, Spec, check, select
 from .thorough import Thorough, template_attributes, within
 
 #: Gives a program back where it is sound, with ranges of its inputs, else why it is not.
-Judge: TypeAlias = "Callable[[Program], Program | str]"
+Judge: TypeAlias = "Callable[[Program], Program | Refusal]"
 #: Wirings that are tried for one sequence of operators before its number is given up.
 _ATTEMPTS = 60
+#: Wirings that are drawn for each one that is tried, at most, once a program has been refused.
+_WIRINGS = 4
+#: Refusals in a row for which the same call is to blame, fed by the same operators, before its number is given up.
+_ALIKE = 16
+#: An operator and what feeds each slot: an operator with one of its results, or None for a graph input.
+_Fed: TypeAlias = "tuple[int, tuple[tuple[int, int] | None, ...]] | None"
 #: Times that one call is drawn before its operands are.
 TRIALS = 3
 #: Times that earlier calls are drawn again for the sake of one call, before the wiring is given up.
@@ -150,11 +156,13 @@ class Sampler:
         rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
         start, steps = self.skeletons.draw(rng)
         numbers = [s.choice.number for s in steps]
-        refused = False
+        nodes, outputs = wire(start, steps, self.skeletons.types, rng)
+        culprits: Counter[_Fed] = Counter()
+        last: _Fed | None = None
+        alike = 0
         for attempt in range(_ATTEMPTS):
             if attempt:
-                start, steps = self.skeletons.draw_for(numbers, rng)
-            nodes, outputs = wire(start, steps, self.skeletons.types, rng)
+                nodes, outputs = self._wired(numbers, culprits, rng)
             if not self._shaped(nodes, outputs):
                 continue
             period = 2 if self.spec.solver else 8
@@ -167,14 +175,43 @@ class Sampler:
             if self.judge is None:
                 return program
             found = self.judge(program)
-            if not isinstance(found, str):
+            if not isinstance(found, Refusal):
                 return found
-            refused = True
-            self.failures[found.split(":")[0]] += 1
-        if refused:
+            self.failures[found.reason] += 1
+            culprit = None if found.node is None else _fed(nodes, program.written.order[found.node])
+            culprits[culprit] += 1
+            alike = alike + 1 if culprit == last else 1
+            last = culprit
+            # Where nothing feeds it but inputs, other sizes and attributes may still help.
+            if alike == _ALIKE and culprit is not None and any(culprit[1]):
+                break
+        if culprits:
             self.failures["given up as degenerate"] += 1
         self.failures["given up"] += 1
         return None
+
+    def _wired(
+        self, numbers: Sequence[int], culprits: Mapping[_Fed, int], rng: random.Random
+    ) -> tuple[list[Wired], list[tuple[int, int]]]:
+        """Return a wiring of operators: of some that are drawn, the first with the least often refused call.
+
+        Args:
+            numbers: of the operators.
+            culprits: how often a call was to blame.
+            rng: of the program.
+        """
+        best: tuple[list[Wired], list[tuple[int, int]]] | None = None
+        least = 0
+        for _ in range(_WIRINGS if culprits else 1):
+            start, steps = self.skeletons.draw_for(numbers, rng)
+            wiring = wire(start, steps, self.skeletons.types, rng)
+            worst = max(culprits.get(_fed(wiring[0], n), 0) for n in range(len(numbers)))
+            if best is None or worst < least:
+                best, least = wiring, worst
+            if least == 0:
+                break
+        assert best is not None
+        return best
 
     def sized(
         self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random, whole: bool = False
@@ -407,3 +444,9 @@ class Sampler:
 
 
 __all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]
+def _fed(nodes: Sequence[Wired], n: int) -> _Fed:
+    """Return operator ``n`` with what feeds it."""
+    w = nodes[n]
+    return w.choice.number, tuple([None if o is None else (nodes[o[0]].choice.number, o[1]) for o in w.operands])
+
+

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from ...ir import (
     SizeLike,
     TensorType,
     UsageError,
+    bindings,
     builtin_ops,
     evaluate,
     expand_graph,
@@ -29,11 +31,11 @@ from ...ir import (
     infer,
 )
 from ...ir.binding import read_sizes
-from ...ir.opdef import Expand, Hook, Index, Opaque, Random, Reduce, Scalar
+from ...ir.opdef import Expand, Hook, Index, Opaque, Param, Random, Reduce, Scalar
 from ...ir.size import substitute
 from ...ir.typesys import is_float
 from ..opaque import run_opaque
-from ..resolve import run_clause
+from ..resolve import Part, prepare_clause, run_clause
 from .bodies import KEPT_DTYPES, Body, combine, to_tensor
 from .chance import SAMPLERS
 from .hooks import HOOKS
@@ -105,6 +107,48 @@ class Oracle:
         device = next((t.device for t in _leaves(operands)), torch.device("cpu"))
         inferred = infer(op, types, attributes) if inferred is None else inferred
         return self._call(op, operands, types, attributes, inferred, device)
+
+    def prepare(
+        self, node: Node, types: Mapping[str, TensorType]
+    ) -> Callable[[Mapping[str, torch.Tensor]], list[torch.Tensor]]:
+        """Return a node of a valid static program as a function of the program's values by name, to be run many times.
+
+        Args:
+            node: its attributes complete.
+            types: of the program's values.
+        """
+        op = find_op(node.op, self.ops)
+        operands = tuple(_pick(o, types) for o in node.operands)
+        device = torch.device("cpu")
+        if self.mode != "torch" or "torch" not in op.calls:
+            inferred = infer(op, operands, node.attributes)
+            return lambda table: self._call(
+                op, tuple(_pick(o, table) for o in node.operands), operands, node.attributes, inferred, device
+            )
+        env = bindings(op, operands, node.attributes)
+        known: dict[str, Part] = {n: (True, v) for n, v in _dtype_names(op, env).items()}
+        padded = (*node.operands, *(None,) * (len(op.operands) - len(node.operands)))
+        for p, o in zip(op.operands, padded, strict=True):
+            if isinstance(o, (str, tuple)):
+                known[p.name] = (False, itemgetter(o) if isinstance(o, str) else _several(o))
+            else:
+                known[p.name] = (True, _operand(o, p, env, device))
+        clause = prepare_clause(op.calls["torch"], known, env)
+        declared = [(is_float(t.dtype), KEPT_DTYPES[t.dtype], t.shape) for t in node.types]
+
+        def run(table: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
+            found = clause(table)
+            out = []
+            for v, (floating, dtype, shape) in zip(
+                found if isinstance(found, (tuple, list)) else (found,), declared, strict=True
+            ):
+                v = to_tensor(v, device=device)
+                if v.dtype != dtype and not (floating and v.dtype.is_floating_point):
+                    v = v.to(dtype)
+                out.append(v.expand(shape) if v.shape != shape else v)  # type: ignore[arg-type]
+            return out
+
+        return run
 
     # -- nodes --------------------------------------------------------------------------------------------------------
 
@@ -205,15 +249,20 @@ def _run_body(
 
 def _run_torch(op: OpDef, tensors: Mapping[str, Any], inferred: Inferred) -> list[torch.Tensor]:
     """Return the results of the ``torch`` clause on the kept dtypes."""
-    names: dict[str, Any] = {**KEPT_DTYPES, **tensors}
-    for a in op.attributes:
-        if a.kind == "dtype" and inferred.env[a.name] is not None:
-            names[a.name] = KEPT_DTYPES[inferred.env[a.name]]
-    for variable in (*op.dtypes, *(n for n, _ in op.dtype_lets)):
-        if variable in inferred.env:
-            names[variable] = KEPT_DTYPES[inferred.env[variable]]
-    value = run_clause(op.calls["torch"], names, inferred.env)
+    value = run_clause(op.calls["torch"], {**_dtype_names(op, inferred.env), **tensors}, inferred.env)
     return list(value) if isinstance(value, (tuple, list)) else [value]
+
+
+def _dtype_names(op: OpDef, env: Mapping[str, Any]) -> dict[str, torch.dtype]:
+    """Return the dtypes in which values are kept, by the names that a clause has for them."""
+    names = dict(KEPT_DTYPES)
+    for a in op.attributes:
+        if a.kind == "dtype" and env[a.name] is not None:
+            names[a.name] = KEPT_DTYPES[env[a.name]]
+    for variable in (*op.dtypes, *(n for n, _ in op.dtype_lets)):
+        if variable in env:
+            names[variable] = KEPT_DTYPES[env[variable]]
+    return names
 
 
 def _run_opaque(
@@ -236,11 +285,19 @@ def _operand_tensors(op: OpDef, operands: tuple[Any, ...], inferred: Inferred, d
     padded = (*operands, *(None,) * (len(op.operands) - len(operands)))
     found: dict[str, Any] = {}
     for p, v in zip(op.operands, padded, strict=True):
-        if isinstance(v, Literal):
-            dtype = inferred.env.get(p.dtype, p.dtype)
-            v = torch.tensor(v.value, dtype=KEPT_DTYPES[dtype], device=device)
-        found[p.name] = v
+        found[p.name] = _operand(v, p, inferred.env, device)
     return found
+
+
+def _operand(v: Any, p: Param, env: Mapping[str, Any], device: torch.device) -> Any:
+    """Return an operand; a literal becomes a rank-0 tensor of its parameter's dtype."""
+    if isinstance(v, Literal):
+        return torch.tensor(v.value, dtype=KEPT_DTYPES[env.get(p.dtype, p.dtype)], device=device)
+    return v
+
+
+def _several(operand: tuple[Operand, ...]) -> Callable[[Mapping[str, torch.Tensor]], tuple[Any, ...]]:
+    return lambda table: tuple(_pick(o, table) for o in operand)
 
 
 def _as_declared(v: torch.Tensor, t: TensorType, device: torch.device) -> torch.Tensor:

@@ -7,9 +7,10 @@ import pytest
 import torch
 from drt.backend.triton_gen import TemplateTranslator, plan
 from drt.generate import degeneracy, judge, reference_source
-from drt.ir import Unsupported, UsageError, builtin_ops, parse_graph
+from drt.ir import Unsupported, UsageError, bindings, builtin_ops, infer, parse_graph
+from drt.ir.build import operand_types
 from drt.program_checks import check_rows, summary
-from drt.synth import Sampler, Spec, row
+from drt.synth import Refusal, Sampler, Spec, row
 from drt.synth.degenerate import degenerate_call
 
 OPS = (
@@ -53,6 +54,42 @@ def test_an_input_that_does_not_matter_is_found():
       %y = sub(%v0, %z) : f32[4]
     }"""
     assert degeneracy(_Drawn(text)) == "ignores an input"
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("%v0 = sigmoid(%x) : f32[4, 6]\n  %y = relu(%v0) : f32[4, 6]", Refusal("changes nothing", 1)),
+        ("%v0 = mul(%x, 0.0) : f32[4, 6]\n  %y = exp(%v0) : f32[4, 6]", Refusal("constant", 0)),
+        ("%v0 = exp(%x) : f32[4, 6]\n  %y = mul(%v0, 1e-30) : f32[4, 6]", Refusal("out of scale", 1)),
+    ],
+)
+def test_the_judge_names_the_node_to_blame(body, expected):
+    assert judge(_Drawn(f"graph program(%x: f32[4, 6]) -> (%y) {{\n  {body}\n}}")) == expected
+
+
+def test_operators_that_no_wiring_makes_sound_are_given_up_early():
+    calls = []
+
+    def counting(program):
+        calls.append(program)
+        return judge(program)
+
+    sampler = Sampler(Spec(level=2, ops=("round",), dtypes=("f32",), max_rank=2), judge=counting)
+    assert sampler.program(0) is None
+    assert sampler.failures["given up as degenerate"] == 1
+    assert len(calls) <= 16
+
+
+def test_names_of_valid_calls_stand_for_what_inference_says(sampler):
+    plain = Sampler(sampler.spec, relations=sampler.relations)
+    ops = builtin_ops()
+    for program in filter(None, (plain.program(i, seed=8) for i in range(60))):
+        for node in program.graph.nodes:
+            types = operand_types(node.operands, program.graph.types)
+            env = bindings(ops[node.op], types, node.attributes)
+            expected = infer(ops[node.op], types, node.attributes).env
+            assert {n: env[n] for n in expected} == expected
 
 
 def test_calls_that_compute_nothing_are_read_from_the_bodies(sampler):
