@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 import attrs
@@ -42,7 +43,7 @@ _NEGATED = {"==": "!=", "!=": "==", "<=": ">", ">=": "<", "<": ">=", ">": "<="}
 _TURNED = {"==": "==", "!=": "!=", "<=": ">=", ">=": "<="}
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Relation:
     """``a op b`` over sizes, in normal form; made by :func:`relation`."""
 
@@ -102,6 +103,7 @@ def any_of(relations: Iterable[Relation | bool]) -> Guard | bool:
 # -- normal form ----------------------------------------------------------------------------------------------------
 
 
+@lru_cache(1 << 14)
 def relation(op: str, a: SizeLike, b: SizeLike) -> Relation | bool:
     """Return ``a op b`` in normal form, or its truth where the ranges of the symbols decide it.
 
@@ -378,6 +380,8 @@ def conditions(test: Callable[[], Truth], facts: Facts | None = None) -> tuple[G
     paths: list[tuple[bool, ...]] = [()]
     refused: list[tuple[Relation, ...]] = []
     n = 0
+    # Each comparison comes up on many paths: its truth, or its relation and the opposite.
+    said: dict[tuple[str, Any, Any], Any] = {}
     while paths:
         prefix, n = paths.pop(), n + 1
         if n > MAX_PATHS:
@@ -385,15 +389,18 @@ def conditions(test: Callable[[], Truth], facts: Facts | None = None) -> tuple[G
         assumed: dict[Relation, bool] = {}
 
         def answer(op: str, a: Any, b: Any, prefix: tuple[bool, ...] = prefix, assumed: Any = assumed) -> Truth:
-            truth = known.decide(op, a, b)
-            if truth is not UNKNOWN:
-                return truth
-            r = relation(op, a, b)
-            if isinstance(r, bool):
-                return r
+            key = (op, a, b)
+            found = said.get(key)
+            if found is None:
+                truth = known.decide(op, a, b)
+                found = said[key] = relation(op, a, b) if truth is UNKNOWN else truth
+                if isinstance(found, Relation):
+                    found = said[key] = (found, found.negation())
+            if not isinstance(found, tuple):
+                return bool(found)
+            r, opposite = found
             if r in assumed:
                 return bool(assumed[r])
-            opposite = r.negation()
             if opposite in assumed:
                 return not assumed[opposite]
             assumed[r] = prefix[len(assumed)] if len(assumed) < len(prefix) else True

@@ -263,8 +263,8 @@ class _Call:
                 self.guards.append(self._substituted(c.expr))
                 self.undecided.append(lambda e=c.expr: evaluate(e, self._decided_lets()))  # type: ignore[misc]
             elif not truth:
-                involved = ", ".join(f"{n} = {show(self.env[n])}" for n in sorted(ex.names(c.expr)) if n in self.env)
-                raise self.fail(c.label, f"'{ex.to_text(c.expr)}' does not hold for {involved or 'this call'}")
+                text, involved = self._involved(c.expr)
+                raise self.fail(c.label, f"'{text}' does not hold for {involved or 'this call'}")
 
     def _decided_lets(self) -> dict[str, Any]:
         """Return the environment with truth values among the lets evaluated again, under what is assumed now."""
@@ -281,9 +281,13 @@ class _Call:
             raise self.fail("shape", f"{what} '{ex.to_text(e)}' has no value: {error}") from None
 
     def _substituted(self, e: ex.Expr) -> str:
-        text = ex.to_text(e)
-        bound = ", ".join(f"{n} = {show(self.env[n])}" for n in sorted(ex.names(e)) if n in self.env)
+        text, bound = self._involved(e)
         return f"{text} where {bound}" if bound else text
+
+    def _involved(self, e: ex.Expr) -> tuple[str, str]:
+        """Return the text of an expression, and the values of its names."""
+        _, text, names = _TEXTS.get(id(e)) or _text_of(e)
+        return text, ", ".join([f"{n} = {show(self.env[n])}" for n in names if n in self.env])
 
     def results(self) -> tuple[TensorType, ...]:
         types = []
@@ -301,6 +305,17 @@ class _Call:
                 raise self.fail("size", f"result {p.name} would have shape {show(tuple(shape))}, expected sizes >= 0")
             types.append(TensorType(dtype, tuple(shape)))
         return tuple(types)
+
+
+#: Expressions of definitions by identity, which is theirs as long as they are kept here, with their text and names.
+_TEXTS: dict[int, tuple[ex.Expr, str, tuple[str, ...]]] = {}
+
+
+def _text_of(e: ex.Expr) -> tuple[ex.Expr, str, tuple[str, ...]]:
+    if len(_TEXTS) > 1 << 14:
+        _TEXTS.clear()
+    found = _TEXTS[id(e)] = (e, ex.to_text(e), tuple(sorted(ex.names(e))))
+    return found
 
 
 def _less(a: Any, b: Any) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeAlias, Union
 
 import attrs
@@ -16,7 +17,7 @@ import attrs
 Monomial: TypeAlias = "tuple[Atom, ...]"
 
 
-@attrs.frozen(order=False)
+@attrs.frozen(order=False, cache_hash=True)
 class Symbol:
     """A named size, known only to lie in ``lo..hi`` (elements, both ends included)."""
 
@@ -28,7 +29,7 @@ class Symbol:
         return self.name
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)
 class Quotient:
     """A non-polynomial atom: ``a // b``, ``a % b``, ``min(a, b)`` or ``max(a, b)``."""
 
@@ -56,7 +57,7 @@ def _operand(value: SizeLike) -> str:
 Atom: TypeAlias = Union[Symbol, Quotient]
 
 
-@attrs.frozen(eq=True, hash=True)
+@attrs.frozen(eq=True, cache_hash=True)
 class Size:
     """A sum of monomials, ``terms``: sorted pairs (monomial, coefficient), no coefficient zero, never a plain integer."""
 
@@ -64,7 +65,14 @@ class Size:
 
     # -- arithmetic -----------------------------------------------------------------------------------------------
     def __add__(self, other: SizeLike) -> SizeLike:
-        if not isinstance(other, (int, Size)):
+        if isinstance(other, int):
+            # The constant stands last.
+            rest, constant = (self.terms[:-1], self.terms[-1][1]) if not self.terms[-1][0] else (self.terms, 0)
+            constant += int(other)
+            if not rest:
+                return constant
+            return Size((*rest, ((), constant))) if constant else Size(rest)
+        if not isinstance(other, Size):
             return NotImplemented
         total = dict(self.terms)
         for monomial, coefficient in _terms(other):
@@ -85,12 +93,15 @@ class Size:
         return (self * -1) + other
 
     def __mul__(self, other: SizeLike) -> SizeLike:
-        if not isinstance(other, (int, Size)):
+        if isinstance(other, int):
+            factor = int(other)
+            return Size(tuple([(m, c * factor) for m, c in self.terms])) if factor else 0
+        if not isinstance(other, Size):
             return NotImplemented
         total: dict[Monomial, int] = {}
         for m1, c1 in self.terms:
-            for m2, c2 in _terms(other):
-                monomial = tuple(sorted(m1 + m2, key=str))
+            for m2, c2 in other.terms:
+                monomial = _joined(m1, m2)
                 total[monomial] = total.get(monomial, 0) + c1 * c2
         return _normal(total)
 
@@ -141,8 +152,25 @@ def _normal(total: Mapping[Monomial, int]) -> SizeLike:
         return 0
     if set(kept) == {()}:
         return kept[()]
-    # Higher degrees first, then by name; the constant stands last.
-    return Size(tuple(sorted(kept.items(), key=lambda item: (-len(item[0]), [str(a) for a in item[0]]))))
+    if len(kept) == 1:
+        return Size(tuple(kept.items()))
+    return Size(tuple(sorted(kept.items(), key=_place)))
+
+
+def _place(term: tuple[Monomial, int]) -> tuple[int, list[str]]:
+    return _order(term[0])
+
+
+@lru_cache(1 << 14)
+def _order(monomial: Monomial) -> tuple[int, list[str]]:
+    """Return what terms are sorted by: higher degrees first, then by name; the constant stands last."""
+    return -len(monomial), [str(a) for a in monomial]
+
+
+@lru_cache(1 << 14)
+def _joined(a: Monomial, b: Monomial) -> Monomial:
+    """Return the product of two monomials."""
+    return tuple(sorted(a + b, key=str))
 
 
 def floordiv(a: SizeLike, b: SizeLike) -> SizeLike:

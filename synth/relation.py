@@ -36,6 +36,7 @@ from ..ir import (
 )
 from ..ir import expr as ex
 from ..ir.cost import call_work
+from ..ir.effects import operators_through
 from ..ir.infer import infer as infer_call
 from ..ir.opdef import Attribute, Expand, Index, Reduce, Scalar
 from ..ir.size import symbols_of
@@ -100,6 +101,7 @@ class Relations:
         self._scalar: dict[str, bool] = {}
         self._narrow: dict[Any, bool] = {}
         self._extents: dict[Any, tuple[SizeLike, ...]] = {}
+        self._reducing = operators_through(ops, lambda op: isinstance(op.body, (Reduce, Index)))
 
     # -- signatures -----------------------------------------------------------------------------------------------
 
@@ -537,7 +539,7 @@ class Relations:
     def _always_single(self, op: OpDef, env: Mapping[str, str], s: Structure) -> bool:
         """Return whether some reduction in the meaning of a structure combines a single element, whatever the sizes."""
         # Where sizes are known to do, nothing is fixed; plain integers tell so many times faster than symbols.
-        if not isinstance(op.body, (Reduce, Index, Expand)):
+        if op.name not in self._reducing:
             return False
         try:
             inferred, _, _, operands = self._call(op, env, s, 0, size=_EQUAL_SIZE)
@@ -561,7 +563,7 @@ class Relations:
         return found
 
     def _find_extents(self, op: OpDef, env: Mapping[str, str], s: Structure) -> tuple[SizeLike, ...]:
-        if not isinstance(op.body, (Reduce, Index, Expand)):
+        if op.name not in self._reducing:
             return ()
         first = next(paths(lambda: self._call(op, env, s, 0)), None)
         return () if first is None else self._extents_at(op, first[1][0], first[1][3])
@@ -586,7 +588,8 @@ class Relations:
             "f", tuple(inputs), (Node(op.name, names, inferred.attributes, results, inferred.types),), results
         )
         out: list[SizeLike] = []
-        for _, primitive in itertools.islice(paths(lambda: expand_graph(graph, self.ops)), 1):
+        expanded = paths(lambda: expand_graph(graph, self.ops, lambda node: node.op not in self._reducing))
+        for _, primitive in itertools.islice(expanded, 1):
             for node in primitive.nodes:
                 inner = self.ops.get(node.op)
                 if inner is not None and isinstance(inner.body, (Reduce, Index)):

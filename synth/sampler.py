@@ -443,10 +443,10 @@ class Sampler:
         return within(p, [s for _, s, _ in inputs], results, work)
 
 
-__all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]
 def _fed(nodes: Sequence[Wired], n: int) -> _Fed:
     """Return operator ``n`` with what feeds it."""
     w = nodes[n]
     return w.choice.number, tuple([None if o is None else (nodes[o[0]].choice.number, o[1]) for o in w.operands])
 
 
+__all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]

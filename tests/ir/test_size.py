@@ -145,3 +145,11 @@ def test_a_size_adds_to_integers_alone() -> None:
 
 def test_symbols_of_quotients() -> None:
     assert {s.name for s in symbols_of(floordiv(B + 1, T) * 2 + modulo(L, B + 1))} == {"B", "T", "L"}
+
+
+def test_numbers_keep_the_normal_form():
+    n, m = symbol("n"), symbol("m")
+    p = n * m + 2 * n + 3
+    assert p + -3 == n * m + 2 * n and p - p == 0 and p * 0 == 0
+    assert (p + 4).terms[-1] == ((), 7) and (p * -1 + p) == 0
+    assert (m * n) * 3 + 5 == 5 + 3 * (n * m)
