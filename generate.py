@@ -32,6 +32,8 @@ _POSITIVE: Range = (0.25, 2.0)
 _LAWS: tuple[tuple[Range | None, Range | None], ...] = (
     (None, None), (_POSITIVE, None), ((0.125, 0.875), None), ((1.125, 3.0), None), (None, (0, 1)), (_POSITIVE, (0, 1)),
 )  # fmt: skip
+#: After so many wirings of the same operators only the first laws are tried: where others help, they have done so before.
+_PATIENCE, _FEW = 6, 2
 #: A range of positive numbers whose ends are so many times apart is narrowed to numbers near 1: scales of a quantizer.
 _WIDE = 100
 #: What other inputs may mend.
@@ -58,11 +60,15 @@ def judge(program: Program, seed: int = 0) -> Program | Refusal:
     Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions, and integers
     near zero.  Importable by name for worker processes.
     """
+    from .backend.threads import one_thread
+
     refused: Refusal | None = None
-    for ranges, found in _laws(program, seed):
-        if found is None:
-            return program if ranges == program.ranges else attrs.evolve(program, ranges=ranges)
-        refused = refused or Refusal(found.reason, found.node)
+    # One order of additions, too: with several threads what is near a bound is judged so or so.
+    with one_thread():
+        for ranges, found in _laws(program, seed):
+            if found is None:
+                return program if ranges == program.ranges else attrs.evolve(program, ranges=ranges)
+            refused = refused or Refusal(found.reason, found.node)
     assert refused is not None
     return refused
 
@@ -78,7 +84,7 @@ def _laws(program: Program, seed: int) -> Iterator[tuple[dict[str, Range], Findi
     seen: set[tuple[Any, ...]] = set()  # ranges of the inputs behind the node to blame
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
-        for floats, integers in _LAWS:
+        for floats, integers in _LAWS if program.attempts <= _PATIENCE else _LAWS[:_FEW]:
             ranges = _ranges(program, floats, integers)
             if ranges in tried:
                 continue

@@ -337,8 +337,14 @@ class Law:
 def differ(a: Any, b: Any, dtype: str) -> bool:
     """Return whether two values differ by more than the rounding of a dtype."""
     a, b = a.numpy(), b.numpy()
+    if not a.size:
+        return False
+    # Mostly the first element tells.
+    p, q = a.item(0), b.item(0)
     if dtype not in EPSILON:
-        return not np.array_equal(a, b)
+        return p != q or not np.array_equal(a, b)
+    if math.isfinite(p) and math.isfinite(q) and abs(p - q) > 8 * EPSILON[dtype] * max(abs(p), abs(q)):
+        return True
     with np.errstate(all="ignore"):
         if bool((np.abs(a - b) > (8 * EPSILON[dtype]) * np.maximum(np.abs(a), np.abs(b))).any()):
             return True
@@ -348,7 +354,12 @@ def differ(a: Any, b: Any, dtype: str) -> bool:
 def _equal(a: Any, b: Any) -> bool:
     """Return whether two values are equal, where NaN counts as 0 and an infinity as the largest number."""
     x, y = a.numpy(), b.numpy()
-    if x is y or np.array_equal(x, y):
+    if not x.size:
+        return True
+    p, q = x.item(0), y.item(0)
+    if p != q and math.isfinite(p) and math.isfinite(q):
+        return False
+    if np.array_equal(x, y):
         return True
     if x.dtype.kind != "f" or (bool(np.isfinite(x).all()) and bool(np.isfinite(y).all())):
         return False

@@ -28,7 +28,7 @@ class _Drawn:
     """A program as the judge sees it."""
 
     def __init__(self, text, ranges=None):
-        self.graph, self.ranges, self.index = parse_graph(text), ranges or {}, 0
+        self.graph, self.ranges, self.index, self.attempts = parse_graph(text), ranges or {}, 0, 1
 
 
 @pytest.mark.parametrize(
