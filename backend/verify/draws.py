@@ -18,8 +18,9 @@ from ...ir import OpSet
 from ..candidate import Candidate
 from ..opaque import draws
 from ..sandbox import Frame, Reply, interpreter_sandbox
+from ..threads import one_thread
 from .chance import CONFIRMED, CONVINCING, DRAWS, FEWEST_DRAWS, MORE_DRAWS, Difference, compare_draws
-from .judge import FragmentJudge, Trial, one_thread, reference_evaluations, worker_job
+from .judge import FragmentJudge, Trial, reference_evaluations, worker_job
 from .reference import Reference, process_settings
 from .tolerance import compare
 from .verdict import Docket

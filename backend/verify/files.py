@@ -24,10 +24,10 @@ from ...ir import UsageError, checked
 from ..candidate import PRECISIONS
 from ..python_text import parse_python, read_python
 from ..sandbox import Frame, Reply, interpreter_sandbox
+from ..threads import one_thread
 from . import reading
 from .draws import ModuleDraws, with_draws
 from .families import secret_seed
-from .judge import one_thread
 from .policy import check_source
 from .reference import ALIKE, MOVES, Reference, ReferenceResult, moved, process_settings, randomize_state
 from .tolerance import compare

@@ -6,7 +6,6 @@ import contextlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from threading import Lock
 from typing import Any
 
 import attrs
@@ -17,6 +16,7 @@ from ...ir.errors import Unsupported, UsageError, VerifyError
 from ..candidate import PRECISIONS, Candidate
 from ..oracle import Oracle
 from ..sandbox import Frame, Job, Reply, interpreter_sandbox
+from ..threads import one_thread
 from ..to_torch import to_callable
 from . import families, reading, shrink
 from .algebra import RingJudge, RingOutcome, ring_trials
@@ -84,30 +84,6 @@ def worker_job(
     """
     listing = [{"shapes": k, "strides": [list(t.stride()) for t in tensors]} for k, tensors in enumerate(runs)]
     return {"kind": "fragment", "source": source, "entry": entry, "names": names, "runs": listing, "budget_s": budget_s}
-
-
-class one_thread:
-    """Run small tensor work in one thread: at these sizes waking the others takes longer than the work.
-
-    The setting is the process's: the last of several to leave restores it.
-    """
-
-    _lock, _n_inside, _saved = Lock(), 0, 1
-
-    def __enter__(self) -> None:
-        cls = type(self)
-        with cls._lock:
-            if not cls._n_inside:
-                cls._saved = torch.get_num_threads()
-                torch.set_num_threads(1)
-            cls._n_inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        cls = type(self)
-        with cls._lock:
-            cls._n_inside -= 1
-            if not cls._n_inside:
-                torch.set_num_threads(cls._saved)
 
 
 class FragmentJudge:
