@@ -52,13 +52,10 @@ class Flow(Cells):
         Returns:
             The template, its locals' cells, the cells of the results' and of the fresh inputs' dimensions; None where the
             sizes drawn do not fit (the state is then to be undone).
-        """
-        try:
-            return self._place(site, dims, known, fresh, trial)
-        except ZeroDivisionError:
-            return None
 
-    def _place(self, site: Site, dims: Sequence[int], known: bool, fresh: Sequence[int], trial: int) -> Any:
+        Raises:
+            ZeroDivisionError: the same, a formula having no value at the sizes drawn.
+        """
         uniform = self.random
         self.hopeless = self.touched = False
         ones = 0
@@ -89,29 +86,17 @@ class Flow(Cells):
             later = self._match(flat, dims, cells)
             if later is None:
                 return None
-        value, made, parent, low, born, items = (
-            self.value, self.made, self.parent, self.low, self.born, self.items
-        )  # fmt: skip
+        value, items = self.value, self.items
         cell_count, item_count = len(value), len(items)
-        laws, plain = self.laws, self.plain
+        free = flat.free
         for scale in _SCALES:
             if len(value) > cell_count or len(items) > item_count:
                 self.shorten(cell_count, item_count)
                 cells = [c if c < cell_count else -1 for c in cells]
-            n = len(value)
-            for k, least, rank in flat.free:
-                if cells[k] < 0:
-                    cells[k] = n
-                    if plain and least == 1:
-                        value.append(int(exp(laws[rank][1] * scale * uniform())))
-                    else:
-                        value.append(self.draw(least, rank, scale))
-                    made.append(None)
-                    parent.append(n)
-                    low.append(least)
-                    born.append(item_count)
-                    self.ranks[n] = rank
-                    n += 1
+            todo = [x for x in free if cells[x[0]] < 0] if known else free
+            n = cell_count + len(todo)
+            if todo:
+                self._draw(todo, cells, scale)
             own = range(cell_count, n)
             if not flat.simple and not self._conditions(flat, cells, own, later):
                 if not own or self.touched:
@@ -131,6 +116,30 @@ class Flow(Cells):
             if later or self.touched or not (own or flat.parts):
                 return None
         return None
+
+    def _draw(self, todo: Sequence[tuple[int, int, int]], cells: list[int], scale: float) -> None:
+        """Give locals new cells with sizes by the profile's law; ``todo`` has each one's number, least value and rank."""
+        value, ranks, laws, uniform = self.value, self.ranks, self.laws, self.random
+        first = n = len(value)
+        if self.plain:
+            for k, least, rank in todo:
+                cells[k] = n
+                ranks[n] = rank
+                n += 1
+                value.append(
+                    int(exp(laws[rank][1] * scale * uniform())) if least == 1 else self.draw(least, rank, scale)
+                )
+        else:
+            for k, least, rank in todo:
+                cells[k] = n
+                ranks[n] = rank
+                n += 1
+                value.append(self.draw(least, rank, scale))
+        count = n - first
+        self.made += [None] * count
+        self.parent += range(first, n)
+        self.low += [x[1] for x in todo]
+        self.born += [len(self.items)] * count
 
     def _ones(self, dims: Sequence[int], narrow: bool) -> int:
         """Return which operand dimensions are 1 by construction, as bits.

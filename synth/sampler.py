@@ -361,7 +361,10 @@ class Sampler:
                         dims += [-1] * rank
         trial = 0
         while True:
-            found = flow.place(site, dims, known, fresh, trial)
+            try:
+                found = flow.place(site, dims, known, fresh, trial)
+            except ZeroDivisionError:
+                found = None
             if found is not None:
                 break
             self.retries += 1
