@@ -145,7 +145,8 @@ class Oracle:
                 v = to_tensor(v, device=device)
                 if v.dtype != dtype and not (floating and v.dtype.is_floating_point):
                     v = v.to(dtype)
-                out.append(v.expand(shape) if v.shape != shape else v)  # type: ignore[arg-type]
+                # Elements that share memory (of ``expand``) are what some kernels do not expect: ``torch.median`` gives others.
+                out.append((v.expand(shape) if v.shape != shape else v).contiguous())  # type: ignore[arg-type]
             return out
 
         return run

@@ -9,6 +9,7 @@ from drt.backend.triton_gen import TemplateTranslator, plan
 from drt.generate import degeneracy, judge, reference_source
 from drt.ir import Unsupported, UsageError, bindings, builtin_ops, infer, parse_graph
 from drt.ir.build import operand_types
+from drt.probe import Law, Probe
 from drt.program_checks import check_rows, summary
 from drt.synth import Refusal, Sampler, Spec, row
 from drt.synth.degenerate import degenerate_call
@@ -66,6 +67,15 @@ def test_an_input_that_does_not_matter_is_found():
 )
 def test_the_judge_names_the_node_to_blame(body, expected):
     assert judge(_Drawn(f"graph program(%x: f32[4, 6]) -> (%y) {{\n  {body}\n}}")) == expected
+
+
+def test_views_are_dense_before_other_kernels_read_them():
+    graph = parse_graph("""graph program(%x: f32[1]) -> (%v, %i) {
+      %e = expand(%x) {shape = [6, 10, 3, 1]} : f32[6, 10, 3, 1]
+      %v, %i = median_dim(%e) {axis = 1, keepdim = False} : f32[6, 3, 1], i64[6, 3, 1]
+    }""")
+    law = Law(Probe(graph, 0), {})
+    assert torch.equal(law.values(0, 1)["v"], law.given(0)["x"].expand(6, 3, 1))
 
 
 def test_operators_that_no_wiring_makes_sound_are_given_up_early():
