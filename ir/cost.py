@@ -8,8 +8,8 @@ more than an implementation does (a prefix sum is linear, its definition is quad
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 import attrs
 
@@ -17,12 +17,15 @@ from . import expr as ex
 from .build import expand_graph, infer_node
 from .evaluate import broadcast, evaluate, partial
 from .graph import OPAQUE, Graph, Input, Node
-from .infer import Inferred
+from .infer import Inferred, is_plain
 from .intrinsics import INTRINSICS, OPERATOR_FLOPS
 from .load import builtin_ops
 from .opdef import Expand, Index, Opaque, OpDef, OpSet, Reduce, Scalar
 from .size import SizeLike, minimum
 from .typesys import DTYPES, TensorType
+
+_T = TypeVar("_T")
+_V = TypeVar("_V")
 
 
 @attrs.frozen
@@ -57,22 +60,70 @@ class _Work:
         return _Work(self.total * n, self.product * n)
 
 
-def _expression_work(e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any]) -> _Work:
-    """Return the work of one evaluation of ``e``, whose conditionals are decided; arithmetic on coordinates is free."""
+def _expression_work(
+    e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any], ends: Mapping[str, Any] | None = None
+) -> _Work:
+    """Return the work of one evaluation of ``e``; arithmetic on coordinates is free.
+
+    Args:
+        e: an expression of a body.
+        tensors: the operands' names.
+        env: what the other names stand for.
+        ends: the last value of each coordinate.
+    """
+    work_env = {**env, **ends} if ends else env
+    given = [(n, work_env[n]) for n in sorted(ex.names_once(e)) if n not in tensors and n in work_env]
+    if not all(is_plain(v) for _, v in given):
+        return _work(partial(e, env), tensors, work_env)[0]
+    # Most bodies speak of no sizes: their work is the same for all shapes.
+    key = (id(e), repr(given))
+    found = _WORKS.get(key)
+    if found is None:
+        if len(_WORKS) >= _MOST_KEPT:
+            _WORKS.clear()
+        found = _WORKS[key] = (e, _work(partial(e, env), tensors, work_env)[0])
+    return found[1]
+
+
+#: The work of expressions by what they are called with; each with its expression, which keeps the number of it its own.
+_WORKS: dict[tuple[int, str], tuple[ex.Expr, _Work]] = {}
+_MOST_KEPT = 8192
+
+
+def _by_identity(f: Callable[[_T], _V]) -> Callable[[_T], _V]:
+    """Keep what a function gives for each object, which is compared by identity: definitions do not change."""
+    kept: dict[int, tuple[_T, _V]] = {}
+
+    def get(x: _T) -> _V:
+        found = kept.get(id(x))
+        if found is None or found[0] is not x:
+            if len(kept) >= _MOST_KEPT:
+                kept.clear()
+            found = kept[id(x)] = (x, f(x))
+        return found[1]
+
+    return get
+
+
+def _work(e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any]) -> tuple[_Work, bool]:
+    """Return the work of an expression whose conditionals are decided, and whether it reads a tensor."""
     match e:
         case ex.Call("pad", (load, _), _):
-            return _expression_work(load, tensors, env)
+            return _work(load, tensors, env)
         case ex.Load():
-            return _Work()
+            return _Work(), bool(ex.names(e) & tensors)
         case ex.Fold(combiner, ranges, body):
             steps: SizeLike = math.prod((_extent(r, env) for _, r in ranges), start=1)
-            inner = _expression_work(body, tensors, env)
+            inner, reads = _work(body, tensors, env)
             each = inner.total + 1
             product = each if combiner == "sum" and _is_product(body, tensors) else inner.product
-            return _Work(each, product).times(steps)
-    inside = sum((_expression_work(c, tensors, env) for c in ex.children(e)), start=_Work())
+            return _Work(each, product).times(steps), reads
+    inside, reads = _Work(), isinstance(e, (ex.Sym, ex.Pack)) and bool(ex.names(e) & tensors)
+    for c in ex.children(e):
+        more, other = _work(c, tensors, env)
+        inside, reads = inside + more, reads or other
     own = 0
-    if ex.names(e) & tensors:
+    if reads:
         match e:
             case ex.Bin(op, _, _):
                 own = OPERATOR_FLOPS[op]
@@ -80,7 +131,7 @@ def _expression_work(e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any]
                 own = OPERATOR_FLOPS["not" if op == "not" else "neg"]
             case ex.Call(fn, _, _) if fn in INTRINSICS:
                 own = INTRINSICS[fn].flops
-    return inside + _Work(own)
+    return inside + _Work(own) if own else inside, reads
 
 
 def _is_product(e: ex.Expr, tensors: frozenset[str]) -> bool:
@@ -129,18 +180,15 @@ def _body_work(op: OpDef, inferred: Inferred, types: tuple[Any, ...], ops: OpSet
     env = inferred.env
     match op.body:
         case Scalar(exprs):
-            works = [
-                _expression_work(partial(e, env), tensors, env).times(t.numel)
-                for (_, e), t in zip(exprs, inferred.types)
-            ]
+            works = [_expression_work(e, tensors, env).times(t.numel) for (_, e), t in zip(exprs, inferred.types)]
             return sum(works, start=_Work())
         case Reduce(_, _, e, _):
             domain: SizeLike = math.prod(broadcast(*(t.shape for t in _leaf_types(types))))
-            return (_expression_work(partial(e, env), tensors, env) + _Work(1)).times(domain)
+            return (_expression_work(e, tensors, env) + _Work(1)).times(domain)
         case Index(_, _, e):
             # Without the fold's extent the work of a body is unknown; with the last coordinates it is an upper bound.
             ends = _coordinate_ends(op.body, inferred.types[0].shape)
-            return _expression_work(partial(e, env), tensors, {**env, **ends}).times(inferred.types[0].numel)
+            return _expression_work(e, tensors, env, ends).times(inferred.types[0].numel)
         case Expand():
             graph = _expansion(op, inferred, types, ops)
             total = _Work()
@@ -206,6 +254,18 @@ _VIEW_FUNCTIONS = frozenset(
 
 def is_view(op: OpDef, ops: OpSet) -> bool:
     """Return whether ``op`` only renames coordinates, with increasing strides, so that no data need move."""
+    found = _VIEWS.get(id(op))
+    if found is None or found[0] is not op or found[1] is not ops:
+        if len(_VIEWS) >= _MOST_KEPT:
+            _VIEWS.clear()
+        found = _VIEWS[id(op)] = (op, ops, _only_renames(op, ops))
+    return found[2]
+
+
+_VIEWS: dict[int, tuple[OpDef, OpSet, bool]] = {}
+
+
+def _only_renames(op: OpDef, ops: OpSet) -> bool:
     if isinstance(op.body, Expand):
         calls = [c for _, e in op.body.statements for c in _calls(e, ops)]
         return bool(calls) and all(is_view(ops[c], ops) for c in calls)
@@ -271,13 +331,14 @@ def _reads(node: Node, value: str, types: Mapping[str, TensorType], ops: OpSet) 
     if op is None or not isinstance(op.body, Index):
         return whole
     # A gather reads no more elements than it makes, unless a fold reads several for each.
-    if any(isinstance(e, ex.Fold) for e in _walk(op.body.expr)):
+    if _folds(op.body.expr):
         return whole
     return minimum(whole, node.types[0].numel)
 
 
-def _walk(e: ex.Expr) -> list[ex.Expr]:
-    return [e, *(d for c in ex.children(e) for d in _walk(c))]
+@_by_identity
+def _folds(e: ex.Expr) -> bool:
+    return isinstance(e, ex.Fold) or any(map(_folds, ex.children(e)))
 
 
 def graph_cost(graph: Graph, ops: OpSet | None = None) -> Cost:

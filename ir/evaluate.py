@@ -577,7 +577,7 @@ def partial(e: ex.Expr, env: Env) -> ex.Expr:
 def _decided(e: ex.Expr, env: Env) -> bool:
     if isinstance(e, ex.Call) and e.fn == "present":
         return True
-    found = ex.names(e)
+    found = ex.names_once(e)
     return all(n in env for n in found) and not any(isinstance(c, (ex.Fold,)) for c in ex.children(e))
 
 

@@ -144,6 +144,21 @@ def names(e: Expr) -> set[str]:
     return set().union(*(names(c) for c in children(e)))
 
 
+#: Free names of expressions of definitions by identity; each with its expression, which keeps the number of it its own.
+_NAMES: dict[int, tuple[Expr, frozenset[str]]] = {}
+_MOST_KEPT = 1 << 14
+
+
+def names_once(e: Expr) -> frozenset[str]:
+    """Return :func:`names` of an expression that is asked about again and again, as those of definitions are."""
+    found = _NAMES.get(id(e))
+    if found is None:
+        if len(_NAMES) >= _MOST_KEPT:
+            _NAMES.clear()
+        found = _NAMES[id(e)] = (e, frozenset(names(e)))
+    return found[1]
+
+
 def map_children(e: Expr, f: Callable[[Expr], Expr]) -> Expr:
     """Return ``e`` with ``f`` applied to each direct subexpression."""
     match e:

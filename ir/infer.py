@@ -353,10 +353,55 @@ def infer(op: OpDef, operands: Sequence[OperandType], attributes: Mapping[str, A
     >>> infer(builtin_ops()["matmul"], [TensorType("f32", (8, 16)), TensorType("f32", (16, 4))]).types[0].shape
     (8, 4)
     """
+    key = _static_key(op, operands, attributes or {})
+    known = _KNOWN.get(key) if key is not None else None
+    if known is not None:
+        return known[1]
     call = _Call(op)
     call.operands(operands)
     call.attributes(attributes or {})
     call.clauses()
     types = call.results()
     complete = tuple(sorted((a.name, call.env[a.name]) for a in op.attributes))
-    return Inferred(types, call.env, complete, tuple(dict.fromkeys(call.guards)), tuple(call.undecided))
+    found = Inferred(types, call.env, complete, tuple(dict.fromkeys(call.guards)), tuple(call.undecided))
+    if key is not None:
+        if len(_KNOWN) >= _MOST_KNOWN:
+            _KNOWN.clear()
+        _KNOWN[key] = (op, found)
+    return found
+
+
+#: Calls without symbols that have been inferred, each with its operator, which keeps the number of an operator its own.
+_KNOWN: dict[tuple[Any, ...], tuple[OpDef, Inferred]] = {}
+_MOST_KNOWN = 4096
+_PLAIN = frozenset((int, float, str, bool, type(None)))
+
+
+def _static_key(op: OpDef, operands: Sequence[OperandType], attributes: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return what tells a call from all others, None where it has symbols: what holds of it then depends on assumptions."""
+    row: list[Any] = [id(op)]
+    for o in operands:
+        if isinstance(o, tuple):
+            row.append(len(o))
+        for t in o if isinstance(o, tuple) else (o,):
+            if isinstance(t, TensorType):
+                for d in t.shape:
+                    if d.__class__ is not int:
+                        return None
+                row += (t.dtype, t.shape)
+            elif t is None or t.__class__ is Literal:
+                row.append(repr(t))
+            else:
+                return None
+    if attributes:
+        if not all(map(is_plain, attributes.values())):
+            return None
+        row.append(repr(sorted(attributes.items())))  # 1, 1.0 and True are different values
+    return tuple(row)
+
+
+def is_plain(value: Any) -> bool:
+    """Return whether a value of an environment has no symbols and equals itself, as NaN does not."""
+    if value.__class__ in (tuple, list):
+        return all(map(is_plain, value))
+    return value.__class__ in _PLAIN and value == value
