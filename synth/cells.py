@@ -263,9 +263,10 @@ class Cells:
                     count *= value[d]
                 if not 1 <= count <= most:
                     repairs -= 1
-                    at = self._smaller(x, count) if repairs >= 0 else -1
-                    if at < 0:
+                    from_ = self._smaller(x, count) if repairs >= 0 else -1
+                    if from_ < 0:
                         return False
+                    at = min(at - 1, from_)
             elif kind == FORMULA:
                 v = f(value, args)
                 if not low[x] <= v <= most:
@@ -289,9 +290,11 @@ class Cells:
                         continue
                     repairs -= 1
                     f, args, least = wrong
-                    at = self.mended(f, args, least) if args and repairs >= 0 else -1
-                    if at < 0:
+                    from_ = self.mended(f, args, least) if args and repairs >= 0 else -1
+                    if from_ < 0:
                         return False
+                    # What the size was drawn for is looked at again, too, where it stands before.
+                    at = min(at - 1, from_)
             elif kind == EQUAL:
                 if value[x] != value[args]:
                     return False
