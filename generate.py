@@ -1,7 +1,7 @@
 """Generated programs and a back end: their reference source, and whether they compute something.
 
 A program is *degenerate* if a learner or a benchmark could satisfy it without computing: a value that is the same for all
-inputs, a node that gives back its operand, an output that does not depend on some input, one that is mostly not finite, one
+inputs, a node that gives back its operand, an output that does not depend on some input, a value that is not finite, one
 whose variation is lost in the rounding of its own dtype, or one that depends on the order in which equal elements were sorted.
 """
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from drt.backend.oracle import Oracle
 from drt.backend.to_torch import to_callable
 from drt.ir import Unsatisfiable, UsageError, parse_graph, verify_graph
 from drt.synth import PROFILES, Profile, Sampler, Spec, generate, input_specs, rows, stream
+from drt.synth.cells import CALL, EQUAL, FORMULA, NUMEL, REPAIR
 from drt.synth.stats import shapes
 
 OPS = (
@@ -241,3 +243,35 @@ def test_every_condition_holds_at_the_sizes_that_are_kept(samplers, monkeypatch)
     for index in range(60):
         samplers[8].program(index)
     assert len(seen) >= 50 and min(seen) > 0
+
+
+def test_what_sizes_must_satisfy_holds_at_the_end(monkeypatch):
+    """Sizes of earlier calls are drawn again for later ones; nothing may be left as it was before."""
+    sampler, broken = Sampler(Spec(level=10)), []
+    finished = Sampler._finished
+
+    def looked_at(self, flow, *rest):
+        value = flow.value
+        for kind, x, f, args in flow.items:
+            if kind == FORMULA:
+                good = f(value, args) == value[x] >= flow.low[x]
+            elif kind == NUMEL:
+                good = 1 <= math.prod(value[d] for d in x) <= flow.most
+            elif kind in (EQUAL, REPAIR):
+                good = value[x] == value[args]
+            elif kind == CALL:
+                local = [value[c] for c in args]
+                good = flow.unfit(f, args, local) is None and local == [value[c] for c in args]
+            else:
+                continue
+            if not good:
+                broken.append((kind, x, args))
+        return finished(self, flow, *rest)
+
+    monkeypatch.setattr(Sampler, "_finished", looked_at)
+    # Number 80 of seed 6 draws a size again for a condition that stands before the size.
+    programs = [sampler.program(80, 6), *(sampler.program(index, 7) for index in range(30))]
+    assert not broken
+    for program in programs:
+        if program is not None:
+            verify_graph(program.graph)

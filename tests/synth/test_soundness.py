@@ -42,6 +42,13 @@ class _Drawn:
         ("%y = mul(%x, 1e-30) : f32[4, 6]", "out of scale"),
         ("%v0 = sigmoid(%x) : f32[4, 6]\n  %y = add(%v0, 1e9) : f32[4, 6]", "constant"),
         ("%y = add(%x, 1.0) : f32[4, 6]", ""),
+        ("%v0 = acos(%x) : f32[4, 6]\n  %y = isnan(%v0) : bool[4, 6]", "not finite"),
+        # Six equal numbers less their mean are zero up to rounding, which the norm makes larger.
+        (
+            "%v0 = mean(%x) {axes = [1], keepdim = True} : f32[4, 1]\n  %v1 = expand(%v0) {shape = [4, 6]} : f32[4, 6]\n"
+            "  %v2 = mul(%v1, 0.3) : f32[4, 6]\n  %y = instance_norm(%v2) {eps = 1e-05} : f32[4, 6]",
+            "out of scale",
+        ),
     ],
 )
 def test_degenerate_programs_are_recognised(body, reason):
