@@ -366,7 +366,7 @@ class Cells:
         """Draw one of the sizes that a condition reads again until it holds; where all are computed, one that they hang on.
 
         Returns:
-            The item from which on others may not hold then, or -1 where no draw helped.
+            The item from which on others may not hold then, or -1 where no draw helped, and nothing has changed.
         """
         value, made = self.value, self.made
         drawn = [x for x in map(self.find, args) if made[x] is None]
@@ -386,11 +386,13 @@ class Cells:
                 return self.born[x]
             value[x] = old
         # Where few values hold, the least often do: a product that is 1.
-        if all(value[x] == self.low[x] for x in drawn):
-            return -1
+        olds = [value[x] for x in drawn]
         for x in drawn:
             value[x] = self.low[x]
-        return min([self.born[x] for x in drawn]) if f(value, [self.find(a) for a in args]) >= least else -1
+        if f(value, [self.find(a) for a in args]) >= least:
+            return min([self.born[x] for x in drawn])
+        for x, old in zip(drawn, olds, strict=True):
+            value[x] = old
         return -1
 
     def sources(self, cells: Sequence[int]) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import random
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from drt.backend.oracle import Oracle
 from drt.backend.to_torch import to_callable
 from drt.ir import Unsatisfiable, UsageError, parse_graph, verify_graph
 from drt.synth import PROFILES, Profile, Sampler, Spec, generate, input_specs, rows, stream
-from drt.synth.cells import CALL, EQUAL, FORMULA, NUMEL, REPAIR
+from drt.synth.cells import CALL, EQUAL, FORMULA, NUMEL, REPAIR, Cells, laws
 from drt.synth.stats import shapes
 
 OPS = (
@@ -275,3 +276,12 @@ def test_what_sizes_must_satisfy_holds_at_the_end(monkeypatch):
     for program in programs:
         if program is not None:
             verify_graph(program.graph)
+
+
+def test_a_condition_that_no_size_meets_changes_nothing():
+    cells = Cells(PROFILES["small"], random.Random(0), laws(PROFILES["small"], 5))
+    a, b = cells.new(7, None), cells.new(5, None)
+    assert cells.mended(lambda value, at: -value[at[0]] - value[at[1]], [a, b], 0) == -1
+    assert (cells.value[a], cells.value[b]) == (7, 5)
+    assert cells.mended(lambda value, at: value[at[0]] * value[at[1]] == 1, [a, b], 1) == 0
+    assert cells.value[a] * cells.value[b] == 1
