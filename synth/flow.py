@@ -119,22 +119,16 @@ class Flow(Cells):
 
     def _draw(self, todo: Sequence[tuple[int, int, int]], cells: list[int], scale: float) -> None:
         """Give locals new cells with sizes by the profile's law; ``todo`` has each one's number, least value and rank."""
-        value, ranks, laws, uniform = self.value, self.ranks, self.laws, self.random
+        value, ranks, laws, uniform, plain = self.value, self.ranks, self.laws, self.random, self.plain
         first = n = len(value)
-        if self.plain:
-            for k, least, rank in todo:
-                cells[k] = n
-                ranks[n] = rank
-                n += 1
-                value.append(
-                    int(exp(laws[rank][1] * scale * uniform())) if least == 1 else self.draw(least, rank, scale)
-                )
-        else:
-            for k, least, rank in todo:
-                cells[k] = n
-                ranks[n] = rank
-                n += 1
-                value.append(self.draw(least, rank, scale))
+        for k, least, rank in todo:
+            cells[k] = n
+            ranks[n] = rank
+            n += 1
+            size = (
+                int(exp(laws[rank][1] * scale * uniform())) if plain and least == 1 else self.draw(least, rank, scale)
+            )
+            value.append(size)
         count = n - first
         self.made += [None] * count
         self.parent += range(first, n)

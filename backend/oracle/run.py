@@ -134,7 +134,9 @@ class Oracle:
             else:
                 known[p.name] = (True, _operand(o, p, env, device))
         clause = prepare_clause(op.calls["torch"], known, env)
-        declared = [(is_float(t.dtype), KEPT_DTYPES[t.dtype], t.shape) for t in node.types]
+        declared: list[tuple[bool, torch.dtype, Any]] = [
+            (is_float(t.dtype), KEPT_DTYPES[t.dtype], t.shape) for t in node.types
+        ]
 
         def run(table: Mapping[str, torch.Tensor]) -> list[torch.Tensor]:
             found = clause(table)
@@ -146,7 +148,7 @@ class Oracle:
                 if v.dtype != dtype and not (floating and v.dtype.is_floating_point):
                     v = v.to(dtype)
                 # Elements that share memory (of ``expand``) are what some kernels do not expect: ``torch.median`` gives others.
-                out.append((v.expand(shape) if v.shape != shape else v).contiguous())  # type: ignore[arg-type]
+                out.append((v.expand(shape) if v.shape != shape else v).contiguous())
             return out
 
         return run
