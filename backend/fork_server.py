@@ -78,8 +78,6 @@ def _isolate(job: dict[str, Any]) -> list[str]:
 def _child(job: dict[str, Any], handler: Any) -> None:
     workdir = job["dir"]
     log = os.open(os.path.join(workdir, "log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    null = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(null, 0)
     os.dup2(log, 1)
     os.dup2(log, 2)
     channel = Channel(os.path.join(workdir, "reply"))
@@ -91,8 +89,9 @@ def _child(job: dict[str, Any], handler: Any) -> None:
 
 
 def _close_inherited() -> None:
-    """Close what the server holds: the way to its parent, and its handles of other jobs."""
+    """Close what the server holds: both ways to its parent, who must see when it ends, and its handles of other jobs."""
     os.closerange(3, 1 << 20)
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
 
 
 def _run_child(job: dict[str, Any], handler: Any) -> NoReturn:
@@ -119,16 +118,20 @@ def _run_child(job: dict[str, Any], handler: Any) -> NoReturn:
 def _supervise(job: dict[str, Any], handler: Any) -> NoReturn:
     """Run the child where it has no namespace: end what it leaves behind, and end as it ended.
 
-    Everything that the child starts becomes a descendant of this process, whatever group it moves to.
+    Everything that the child starts becomes a descendant of this process, whatever group it moves to.  The child ends with
+    the server, too.
     """
+    server = os.getppid()
     _close_inherited()
     with contextlib.suppress(OSError, AttributeError):
         jail.adopt_orphans()
     child = os.fork()
     if child == 0:
         _run_child(job, handler)
-    watched = os.pidfd_open(child)
-    if not select.select([watched], [], [], job["timeout_s"])[0]:
+    watched = [os.pidfd_open(child)]
+    with contextlib.suppress(ProcessLookupError):
+        watched.append(os.pidfd_open(server))
+    if watched[0] not in select.select(watched, [], [], job["timeout_s"])[0]:
         os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     _end_descendants()

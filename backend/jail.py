@@ -107,7 +107,9 @@ class Namespaces:
     def _move_to_own_users(self) -> None:
         _call(self._unshare, ctypes.c_int(_NEW_USERS | _NEW_PROCESSES))
         moved = os.fork()
-        if moved:
+        if moved == 0:
+            _prctl("pdeathsig", signal.SIGKILL)
+        else:
             _, status = os.waitpid(moved, 0)
             os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
 

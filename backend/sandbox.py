@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
@@ -116,53 +116,98 @@ class Job(Future[Reply]):
             Path(self._workdir, STOP).touch()
 
 
+@attrs.define(eq=False)
+class _Server:
+    """A server's process and the jobs that it has been given.
+
+    Attributes:
+        ready: set when it takes jobs, and when it has ended.
+        waiting: id -> a job under way, and the time after which the server has forgotten it.
+        has_ended: nothing more is to be heard from it; what was waiting then is lost, and nothing is added to it.
+    """
+
+    process: subprocess.Popen[bytes]
+    ready: threading.Event = attrs.field(factory=threading.Event)
+    waiting: dict[str, tuple[Future[dict[str, Any]], float]] = attrs.field(factory=dict)
+    has_ended: bool = False
+
+    def lines(self) -> Iterator[bytes]:
+        """Yield what the server writes, a line at a time, until it ends; end it where it has forgotten a job."""
+        assert self.process.stdout is not None
+        fd, pending = self.process.stdout.fileno(), b""
+        while True:
+            if not select.select([fd], [], [], _PATIENCE_S)[0]:
+                now = time.monotonic()
+                if any(overdue <= now for _, overdue in list(self.waiting.values())):
+                    self.kill()
+                continue
+            chunk = os.read(fd, 65536)
+            if not chunk:
+                return
+            *lines, pending = (pending + chunk).split(b"\n")
+            yield from lines
+
+    def kill(self) -> None:
+        """End the server and what is in its session."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def let_go(self) -> None:
+        """Tell the server that there are no more jobs; it ends those that are running, and itself."""
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()  # type: ignore[union-attr]
+
+
+#: How long after its deadline a job may stay unanswered; the server is then taken to be stuck.
+_PATIENCE_S = 20.0
+
+
 class Sandbox:
     """A fork server for one kind of job; start it with :func:`interpreter_sandbox` or :func:`compiler_sandbox`."""
 
     def __init__(self, module: str, environment: Mapping[str, str], executing: bool = False) -> None:
         self._module, self._environment, self._executing = module, dict(environment), executing
         self._lock = threading.Lock()
-        self._server: subprocess.Popen[bytes] | None = None
-        self._waiting: dict[str, Future[dict[str, Any]]] = {}
-        self._ready = threading.Event()
+        self._server: _Server | None = None
         self._count = 0
         self._owner = os.getpid()
         self._errors = tempfile.TemporaryFile()
 
-    def start(self) -> None:
-        """Start the server, if it is not running, without waiting for it."""
+    def start(self) -> _Server:
+        """Start the server, if it is not running, without waiting for it; return it."""
         with self._lock:
-            if self._server is not None and self._server.poll() is None:
-                return
-            self._ready = threading.Event()
-            self._server = start_server(self._module, self._environment, self._errors)
-            threading.Thread(target=self._listen, args=(self._server, self._ready), daemon=True).start()
+            server = self._server
+            if server is not None:
+                if not server.has_ended and server.process.poll() is None:
+                    return server
+                server.let_go()  # what stood behind a process that was ended may still listen
+            self._server = server = _Server(start_server(self._module, self._environment, self._errors))
+            threading.Thread(target=self._listen, args=(server,), daemon=True).start()
+            return server
 
     def wait_ready(self, timeout_s: float = 120.0) -> bool:
         """Start the server and wait until it takes jobs; False where it did not come up."""
         for _ in range(2):  # a server that was ended after it had been found running is started again
-            self.start()
-            with self._lock:
-                server, ready = self._server, self._ready
-            if ready.wait(timeout_s) and server is not None and server.poll() is None:
+            server = self.start()
+            if server.ready.wait(timeout_s) and not server.has_ended and server.process.poll() is None:
                 return True
         return False
 
-    def _listen(self, server: subprocess.Popen[bytes], ready: threading.Event) -> None:
-        assert server.stdout is not None
-        for line in server.stdout:
+    def _listen(self, server: _Server) -> None:
+        for line in server.lines():
             message = json.loads(line)
             if message["id"] == "ready":
-                ready.set()
+                server.ready.set()
                 continue
             with self._lock:
-                future = self._waiting.pop(message["id"], None)
+                future, _ = server.waiting.pop(message["id"], (None, 0.0))
             if future is not None:
                 future.set_result(message)
         with self._lock:
-            lost, self._waiting = self._waiting, {}
-        ready.set()
-        for future in lost.values():
+            server.has_ended = True
+            lost, server.waiting = server.waiting, {}
+        server.ready.set()
+        for future, _ in lost.values():
             future.set_result({"status": "lost", "detail": "the sandbox server ended", "time_ms": 0.0})
 
     def submit(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Job:
@@ -175,29 +220,33 @@ class Sandbox:
             return done
         workdir = tempfile.mkdtemp(prefix="drt_job_")
         Path(workdir, "job").write_bytes(request.to_bytes())
+        outer, inner = Job(workdir), Future[dict[str, Any]]()
+        inner.add_done_callback(lambda f: outer.set_result(_collect(workdir, f.result())))
+        job = {
+            "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5,
+            "executing": self._executing,
+        }  # fmt: skip
+        if reason := self._hand_over(job, inner):
+            inner.set_result({"status": "lost", "detail": reason, "time_ms": 0.0})
+        return outer
+
+    def _hand_over(self, job: dict[str, Any], done: Future[dict[str, Any]]) -> str:
+        """Give the server a job, whose outcome ``done`` will hold; return why that was not possible, or nothing."""
         with self._lock:
+            server = self._server
+            if server is None or server.has_ended or server.process.stdin is None:
+                return "the sandbox server ended"
             self._count += 1
             name = f"{self._owner}.{self._count}"
-            inner: Future[dict[str, Any]] = Future()
-            self._waiting[name] = inner
-            server = self._server
-        job = {
-            "id": name, "dir": workdir, "timeout_s": timeout_s, "memory_mb": memory_mb, "cpu_s": int(timeout_s) + 5,
-            "user": jail.foreign_user(self._count), "executing": self._executing,
-        }  # fmt: skip
-        outer = Job(workdir)
-        inner.add_done_callback(lambda f: outer.set_result(_collect(workdir, f.result())))
-        try:
-            assert server is not None and server.stdin is not None
-            with self._lock:
-                server.stdin.write((json.dumps(job) + "\n").encode())
-                server.stdin.flush()
-        except OSError as error:
-            with self._lock:
-                self._waiting.pop(name, None)
-            if not inner.done():
-                inner.set_result({"status": "lost", "detail": str(error), "time_ms": 0.0})
-        return outer
+            line = json.dumps({**job, "id": name, "user": jail.foreign_user(self._count)})
+            server.waiting[name] = (done, time.monotonic() + job["timeout_s"] + _PATIENCE_S)
+            try:
+                server.process.stdin.write(f"{line}\n".encode())
+                server.process.stdin.flush()
+            except (OSError, ValueError) as error:  # the server ended, or was told that there are no more jobs
+                del server.waiting[name]
+                return str(error)
+        return ""
 
     def run(self, request: Frame, timeout_s: float, memory_mb: int = 16384) -> Reply:
         """Run a job and return what became of it."""
@@ -208,14 +257,12 @@ class Sandbox:
         with self._lock:
             server, self._server = self._server, None
         if server is not None:
-            with contextlib.suppress(OSError):
-                server.stdin.close()  # type: ignore[union-attr]
+            server.let_go()
             try:
-                server.wait(2)
+                server.process.wait(2)
             except subprocess.TimeoutExpired:
-                with contextlib.suppress(ProcessLookupError):
-                    os.killpg(server.pid, signal.SIGKILL)
-                server.wait()
+                server.kill()
+                server.process.wait()
 
 
 def _tail(file: Any, n: int = 4000) -> str:

@@ -53,7 +53,7 @@ def test_a_sandbox_that_ends_is_started_again() -> None:
         server = interpreter_sandbox()._server
         assert server is not None
         pending = pool.submit(GRAPH, candidate("import time\ntime.sleep(0.5)\n"))
-        threading.Timer(0.3, lambda: os.kill(server.pid, signal.SIGKILL)).start()
+        threading.Timer(0.3, lambda: os.kill(server.process.pid, signal.SIGKILL)).start()
         verdict = pending.result()
         assert verdict.label != "lost", verdict
         assert pool.submit(GRAPH, candidate()).result().passed

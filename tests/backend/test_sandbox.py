@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import time
+from collections.abc import Iterator
+
 import pytest
 import torch
-from drt.backend.sandbox import Frame, Reply, interpreter_sandbox, read_frames
+from drt.backend import sandbox
+from drt.backend.sandbox import SINGLE_THREAD, Frame, Reply, Sandbox, interpreter_sandbox, read_frames
 from drt.backend.verify import worker_job
 from programs.judged import BIAS_GELU
 
@@ -53,3 +59,35 @@ def test_garbage_is_no_frame() -> None:
     good = Frame({"kind": "x"}).to_bytes()
     assert len(list(read_frames(good + good[:-1]))) == 1
     assert list(read_frames(b"\xff" * 64)) == []
+
+
+@pytest.fixture(params=["namespaces", "none"])
+def sleeper(request: pytest.FixtureRequest) -> Iterator[Sandbox]:
+    """A sandbox whose jobs sleep."""
+    alone = {"SLEEPING_ALONE": "1"} if request.param == "none" else {}
+    made = Sandbox("judge.sleeping_server", {**SINGLE_THREAD, **alone})
+    yield made
+    made.close()
+
+
+def test_every_job_is_answered_when_its_server_ends(sleeper: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    running = sleeper.submit(Frame({"s": 2.0}), 5.0)
+    while not running.new_frames():
+        time.sleep(0.01)
+    os.kill(sleeper.start().process.pid, signal.SIGKILL)
+    assert running.result(30).status == "lost"
+    with monkeypatch.context() as patch:
+        patch.setattr(sleeper, "wait_ready", lambda: True)  # as one finds a server that is about to end
+        assert sleeper.submit(Frame({"s": 0.0}), 5.0).result(30).status == "lost"
+    assert sleeper.run(Frame({"s": 0.0}), 5.0).status == "ok"
+
+
+@pytest.mark.parametrize("sleeper", ["namespaces"], indirect=True)
+def test_jobs_of_a_server_that_is_stuck_are_lost(sleeper: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sandbox, "_PATIENCE_S", 0.5)
+    assert sleeper.run(Frame({"s": 0.0}), 5.0).status == "ok"
+    os.kill(sleeper.start().process.pid, signal.SIGSTOP)
+    started = time.monotonic()
+    assert sleeper.submit(Frame({"s": 0.0}), 0.5).result(30).status == "lost"
+    assert time.monotonic() - started < 10
+    assert sleeper.run(Frame({"s": 0.0}), 5.0).status == "ok"
