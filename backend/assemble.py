@@ -20,6 +20,7 @@ from .python_text import parse_python
 from .symbols import conditions, shape_text, symbol_sources
 from .tensors import UNPACK
 from .torch_calls import render_node
+from .torch_memory import Layouts
 
 #: Names that a generated file uses itself.
 _TAKEN = frozenset(
@@ -305,22 +306,25 @@ def _steps(graph: Graph, steps: Sequence[Step], names: _Names, ops: OpSet, keep:
             last[i.name] = k
     made = {o for s in steps for o in s.fragment.outputs if isinstance(o, str)}
     lines: list[str] = []
+    layouts = Layouts(graph, ops)
     for k, step in enumerate(steps):
-        lines += _step(step, graph, names, ops)
+        lines += _step(step, graph, names, ops, layouts)
         dead = [names[v] for v, when in last.items() if when == k and v in made and v not in keep]
         if dead and k + 1 < len(steps):
             lines.append(f"del {', '.join(dead)}")
     return lines
 
 
-def _step(step: Step, graph: Graph, names: _Names, ops: OpSet) -> list[str]:
+def _step(step: Step, graph: Graph, names: _Names, ops: OpSet, layouts: Layouts) -> list[str]:
     if step.candidate is None:
         lines: list[str] = []
         for node in step.fragment.nodes:
             # A tensor that is made from nothing is made where the arguments are.
             made = not any(True for _ in node.uses()) and graph.inputs and graph.inputs[0].kind == "input"
             device = f"{names[graph.inputs[0].name]}.device" if made else ""
-            lines += render_node(node, step.fragment.types, ops, _Mapping(names), device=device, symbols=names.symbols)
+            lines += render_node(
+                node, step.fragment.types, ops, _Mapping(names), device=device, symbols=names.symbols, layouts=layouts
+            )  # fmt: skip
         return lines
     left = ", ".join(names[o] for o in step.fragment.outputs if isinstance(o, str))
     right = ", ".join(names[i.name] for i in step.fragment.inputs)

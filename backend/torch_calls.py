@@ -33,6 +33,7 @@ from ..ir.evaluate import decide
 from ..ir.infer import Inferred
 from .opaque import TORCH_DTYPES, flat, number_text, opaque_text, size_text
 from .resolve import is_allowed, run_clause
+from .torch_memory import Layouts, leaner
 from .torch_phrases import ATOM, Inlined, Phrase, spoken
 
 #: Keyword arguments that are left out where they have PyTorch's default.
@@ -50,6 +51,7 @@ def render_node(
     device: str = "",
     symbols: Mapping[str, str] | None = None,
     functional: str = _FUNCTIONAL,
+    layouts: Layouts | None = None,
 ) -> list[str]:
     """Return lines of Python that run one node and assign its results.
 
@@ -64,17 +66,21 @@ def render_node(
             leaves PyTorch's default where there is none.
         symbols: Python text of each symbol; a symbol that is not in it stands under its own name.
         functional: how ``torch.nn.functional.`` is spelled.
+        layouts: of the program's values; without them each operand is copied that some layouts make a copy of.
 
     Raises:
         UsageError: the operator has no ``torch`` clause, or its clause calls what the allow-list does not have.
     """
-    text, _ = render_call(node, graph_types, ops, names, device=device, symbols=symbols, functional=functional)
+    text, _ = render_call(
+        node, graph_types, ops, names, device=device, symbols=symbols, functional=functional, layouts=layouts
+    )  # fmt: skip
     return [f"{', '.join(names[r] for r in node.results)} = {text}"]
 
 
 def render_call(
     node: Node, graph_types: Mapping[str, TensorType], ops: OpSet, names: Mapping[str, str], *, device: str = "",
     symbols: Mapping[str, str] | None = None, functional: str = _FUNCTIONAL, is_spoken: bool = False,
+    layouts: Layouts | None = None,
 ) -> tuple[str, int]:  # fmt: skip
     """Return Python text that runs one node, and its binding strength; arguments as :func:`render_node`.
 
@@ -87,7 +93,8 @@ def render_call(
         raise UsageError("has no torch clause, expected one to run it in PyTorch", subject=op.name)
     inferred = infer_node(node, graph_types, ops)
     writer = _Writer(op, node, inferred, graph_types, names, device, symbols or {}, functional, is_spoken)
-    return writer.write(op.calls["torch"])
+    clause = op.calls["torch"]
+    return writer.write(clause if layouts is None else leaner(clause, writer.operands, layouts))
 
 
 class _Writer:

@@ -29,6 +29,7 @@ from .symbols import check_lines, symbol_sources
 from .tensors import UNPACK, tensor_text
 from .torch_calls import render_call, render_node
 from .torch_layers import Layers, Path, call_layer, find_layers
+from .torch_memory import Layouts
 from .torch_phrases import Phrase
 from .torch_style import Pen, wrapped
 
@@ -60,10 +61,13 @@ def _body(graph: Graph, ops: OpSet, scope: Scope, device: str) -> list[str]:
         symbols[s] = scope.add(s)
         lines.append(f"{symbols[s]} = {size_text(text, symbols)}")
     lines += check_lines(graph, scope.names, symbols)
+    layouts = Layouts(graph, ops)
     for node in graph.nodes:
         for r in node.results:
             scope.add(r)
-        lines += render_node(node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.")
+        lines += render_node(
+            node, graph.types, ops, scope.names, device=device, symbols=symbols, functional="F.", layouts=layouts
+        )  # fmt: skip
     lines += _update_lines(graph, scope.names)
     texts = [operand_text(o, scope.names, symbols) for o in graph.outputs]
     lines.append(f"return {texts[0] if len(texts) == 1 else '(' + ', '.join(texts) + ')'}")
@@ -97,9 +101,11 @@ def _styled(
         lines.append(f"{symbols[s]} = {size_text(text, symbols)}")
     lines += check_lines(graph, scope.names, symbols)
 
+    layouts = Layouts(graph, ops)
+
     def call(node: Node, names: Mapping[str, str]) -> Phrase:
         return render_call(
-            node, graph.types, ops, names, device=device, symbols=symbols, functional="F.", is_spoken=True
+            node, graph.types, ops, names, device=device, symbols=symbols, functional="F.", is_spoken=True, layouts=layouts
         )  # fmt: skip
 
     paths = paths or {}
@@ -336,7 +342,7 @@ def _example_elements(t: TensorType, range_: Range | None) -> str:
     lo, hi = (-math.inf, math.inf) if range_ is None else range_
     endless = [isinstance(e, float) and math.isinf(e) for e in (lo, hi)]
     if t.dtype == "bool":
-        return f"torch.rand({_shape_text(t)}) < 0.5"
+        return f"torch.rand({_shape_text(t)}) < {0.5 if range_ is None else _end(hi)}"
     if t.dtype in ("f64", "f32", "f16", "bf16"):
         arguments = f"{_shape_text(t)}{_dtype_argument(t.dtype, 'f32')}"
         if all(endless):

@@ -68,6 +68,7 @@ class Importer:
         self.constants: dict[str, torch.Tensor] = {}  # tensors that appear in decompositions
         self.unknown: dict[str, tuple[int, str]] = {}
         self.location: Location | None = None
+        self.traced: list[torch.Tensor] = []  # fake tensors that the call reads; values that agree may lie otherwise
         self.stem = "value"  # the name of the call that is being read; what it is made of is named after it
         self.fake_mode: Any = None
         self._casts: dict[tuple[str, str], Value] = {}
@@ -165,6 +166,8 @@ class Importer:
         fakes = list(value) if several else [value]
         used = used_results(node) if several else {0}
         names = result_names(node, name, len(fakes)) if several else [name]
+        traced = [n.meta.get("val") for n in node.all_input_nodes]
+        self.traced = [v for v in traced if isinstance(v, torch.Tensor)]
         results = self.emit(node.target, call, fakes, used, names)
         for result, fake in zip(results, fakes, strict=True):
             if isinstance(result, Value) and isinstance(fake, torch.Tensor):

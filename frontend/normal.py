@@ -453,7 +453,7 @@ def _as_strided(b: Importer, call: AtenCall, expected: Types, used: set[int], na
     """Positions in an operand that lies in row-major order; a program's meaning does not know any other layout."""
     a = call.arguments
     x, offset = a["self"], a["storage_offset"]
-    fake = b.fakes.get(x.name)
+    fake = b.traced[0] if b.traced else None
     if fake is None or not fake.is_contiguous() or fake.storage_offset() != 0:
         raise Unsupported("as_strided depends on the layout of its operand, expected one in row-major order")
     made = b.builder.add(

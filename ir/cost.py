@@ -248,6 +248,8 @@ _VIEW_FUNCTIONS = frozenset(
         "head",
         "tail",
         "concat",
+        "times",
+        "total",
     )
 )
 

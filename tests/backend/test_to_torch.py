@@ -8,6 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from drt.backend.opaque import size_value
+from drt.backend.oracle import Oracle
 from drt.backend.to_torch import render_node, to_callable, to_source
 from drt.frontend import import_module
 from drt.ir import UsageError, builtin_ops, parse_graph
@@ -173,7 +174,7 @@ def test_state_names_that_python_cannot_say() -> None:
     graph = parse_graph("""
         drt 1
         graph f(%x: f32[2], param %a: f32[2] @"net.0.w", param %b: f32[2] @"net.last.w", param %c: f32[2], param %d: f32[2] @"0.w")
-            -> (%y) { %u = add(%a, %b) : f32[2] %v = add(%c, %d) : f32[2] %y = add(%u, %v) : f32[2] }""")
+            -> (%y) { %v0 = add(%a, %b) : f32[2] %v = add(%c, %d) : f32[2] %y = add(%v0, %v) : f32[2] }""")
     namespace: dict[str, Any] = {}
     exec(to_source(graph), namespace)
     module = namespace["Model"]()
@@ -339,3 +340,43 @@ def test_a_sequence_keeps_its_numbers() -> None:
     again.load_state_dict(module.state_dict())
     x = torch.randn(5, 4)
     assert torch.equal(again(x), module(x))
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        # What is written to one window would stand in the others.
+        ("%v0 = unfold(%x) {axis = 0, size = 3, step = 1} : f32[2, 8, 3]\n"
+         "%y = diagonal_scatter(%v0, %s) {axis0 = 0, axis1 = 2, offset = 1} : f32[2, 8, 3]",
+         "torch.diagonal_scatter(x.unfold(0, 3, 1).clone(), s, 1, 0, 2)"),
+        ("%v0 = transpose(%x) {axis0 = 0, axis1 = 1} : f32[8, 4]\n"
+         "%y = slice_scatter(%v0, %s) {axis = 1, start = 1, step = 1, stop = 3} : f32[8, 4]",
+         "torch.slice_scatter(x.transpose(0, 1), s, 1, 1, 3, 1)"),
+        # Positions count from the operand's first element, not from that of its memory.
+        ("%v0 = slice(%x) {axis = 0, start = 2, step = 1, stop = 4} : f32[2, 8]\n"
+         "%y = as_strided(%v0) {offset = 1, size = [7, 3], stride = [2, 1]} : f32[7, 3]",
+         "torch.as_strided(x[2:].clone().contiguous(), [7, 3], [2, 1], 1)"),
+        ("%v0 = exp(%x) : f32[4, 8]\n"
+         "%y = as_strided(%v0) {offset = 1, size = [7, 3], stride = [2, 1]} : f32[7, 3]",
+         "torch.as_strided(torch.exp(x).contiguous(), [7, 3], [2, 1], 1)"),
+    ],
+)  # fmt: skip
+def test_views_are_copied_where_a_call_depends_on_their_memory(body: str, expected: str) -> None:
+    graph = parse_graph(f"graph f(%x: f32[4, 8], %s: f32[8, 2]) -> (%y) {{\n{body}\n}}")
+    text = to_source(graph)
+    assert expected in text
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    module, (x, s) = namespace["Model"](), namespace["get_inputs"]()
+    (want,) = Oracle().run(graph, {"x": x, "s": s})
+    again = import_module(module, [x, s]).graph
+    for found in (module(x, s), to_callable(graph)(x, s), to_callable(again)(x, s)):
+        torch.testing.assert_close(found, want.float())
+
+
+def test_transposed_heads_are_no_copies() -> None:
+    graph = parse_graph("""graph f<B in 1..64>(%x: f32[B, 18, 4, 6]) -> (%y) {
+      %q = transpose(%x) {axis0 = 1, axis1 = 2} : f32[B, 4, 18, 6]
+      %y = scaled_dot_product_attention(%q, %q, %q) {causal = False} : f32[B, 4, 18, 6]
+    }""")
+    assert "clone" not in to_source(graph) and "clone" not in to_callable(graph).source
