@@ -21,6 +21,7 @@ from .infer import Inferred, is_plain
 from .intrinsics import INTRINSICS, OPERATOR_FLOPS
 from .load import builtin_ops
 from .opdef import Expand, Index, Opaque, OpDef, OpSet, Reduce, Scalar
+from .products import factors
 from .size import SizeLike, minimum
 from .typesys import DTYPES, TensorType
 
@@ -112,11 +113,13 @@ def _work(e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any]) -> tuple[
             return _work(load, tensors, env)
         case ex.Load():
             return _Work(), bool(ex.names(e) & tensors)
-        case ex.Fold(combiner, ranges, body):
+        case ex.Fold(_, ranges, body):
             steps: SizeLike = math.prod((_extent(r, env) for _, r in ranges), start=1)
             inner, reads = _work(body, tensors, env)
             each = inner.total + 1
-            product = each if combiner == "sum" and _is_product(body, tensors) else inner.product
+            pair = factors(e)
+            is_product = pair is not None and all(bool(ex.names(f) & tensors) for f in pair)
+            product = each if is_product else inner.product
             return _Work(each, product).times(steps), reads
     inside, reads = _Work(), isinstance(e, (ex.Sym, ex.Pack)) and bool(ex.names(e) & tensors)
     for c in ex.children(e):
@@ -132,10 +135,6 @@ def _work(e: ex.Expr, tensors: frozenset[str], env: Mapping[str, Any]) -> tuple[
             case ex.Call(fn, _, _) if fn in INTRINSICS:
                 own = INTRINSICS[fn].flops
     return inside + _Work(own) if own else inside, reads
-
-
-def _is_product(e: ex.Expr, tensors: frozenset[str]) -> bool:
-    return isinstance(e, ex.Bin) and e.op == "*" and bool(ex.names(e.a) & tensors) and bool(ex.names(e.b) & tensors)
 
 
 def _extent(e: ex.Expr, env: Mapping[str, Any]) -> SizeLike:

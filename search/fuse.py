@@ -19,8 +19,9 @@ from ..backend.opaque import draws
 from ..backend.user_kernels import has_user_kernel
 from ..ir import OPAQUE, Graph, Input, Node, Operand, OpSet, Unsupported, UsageError, checked, print_graph
 from ..ir.binding import part_symbols
-from ..ir.expr import Bin, Call, Cond, Expr, Fold, Load, children
+from ..ir.expr import Bin, Call, Cond, Expr, Load, children
 from ..ir.opdef import Expand, Index
+from ..ir.products import factors
 
 #: Index functions that move elements without changing or choosing among them.
 _MOVES = frozenset(
@@ -426,9 +427,7 @@ def _contracts(name: str, ops: OpSet, seen: frozenset[str]) -> bool:
 
 
 def _has_product_fold(e: Expr) -> bool:
-    if isinstance(e, Fold) and e.combiner == "sum" and isinstance(e.body, Bin) and e.body.op == "*":
-        return True
-    return any(_has_product_fold(c) for c in children(e))
+    return factors(e) is not None or any(_has_product_fold(c) for c in children(e))
 
 
 def _called(e: Expr) -> set[str]:

@@ -15,6 +15,7 @@ import attrs
 from ...ir import SizeLike, Unsupported
 from ...ir import expr as ex
 from ...ir.opdef import Index
+from ...ir.products import factors
 from ...ir.size import Quotient
 from .coords import Space, atom, terms
 from .kernel import new_names, product
@@ -103,7 +104,7 @@ class Product:
 def find_sum(e: ex.Expr) -> ex.Fold | None:
     """Return the sum of products inside an index body."""
     if isinstance(e, ex.Fold):
-        return e if e.combiner == "sum" and isinstance(e.body, ex.Bin) and e.body.op == "*" else None
+        return e if factors(e) else None
     found = [f for c in ex.children(e) if (f := find_sum(c)) is not None]
     return found[0] if found else None
 
@@ -123,7 +124,8 @@ def contraction_of(program: Program, value: str) -> Contraction | None:
     fold = find_sum(body.expr)
     if fold is None:
         return None
-    assert isinstance(fold.body, ex.Bin)
+    found = factors(fold)
+    assert found is not None
     space = Space()
     pull = Pull(program, Writer(space, new_names(program.graph)), _refuse)
     shape = node.types[0].shape
@@ -150,8 +152,8 @@ def contraction_of(program: Program, value: str) -> Contraction | None:
     for v, r in zip(variables, ranges, strict=True):
         env[v] = 0 if r == 1 else space.axis(f"k_{v}", r)
     try:
-        left = pull._as_val(pull.indexed(fold.body.a, env, (), node)).axes
-        right = pull._as_val(pull.indexed(fold.body.b, env, (), node)).axes
+        left = pull._as_val(pull.indexed(found[0], env, (), node)).axes
+        right = pull._as_val(pull.indexed(found[1], env, (), node)).axes
     except _Refused:
         return None
     batch = tuple(a for a in axes if a.name in left and a.name in right)
@@ -159,7 +161,7 @@ def contraction_of(program: Program, value: str) -> Contraction | None:
     n = tuple(a for a in axes if a.name in right and a.name not in left)
     if len(batch) + len(m) + len(n) != len(axes) or not m or not n:
         return None
-    return Contraction(value, batch, m, n, tuple(ranges), tuple(coordinates), fold.body.a, fold.body.b, variables)
+    return Contraction(value, batch, m, n, tuple(ranges), tuple(coordinates), *found, variables)
 
 
 class _Refused(Unsupported):
