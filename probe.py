@@ -239,18 +239,38 @@ class Law:
                 return Finding(reason, k)
             self.sound.add(k)
         found = self._outputs() or self._inputs()
-        if found is None and any(i.type.dtype == "bool" for i in self.probe.graph.inputs):
-            # As many elements picked as there can be must be there.
-            self._run_unmasked()
+        if found is None:
+            self.run_unmasked()
         return found
 
-    def _run_unmasked(self) -> None:
-        probe, table = self.probe, {**self.table(0), **self.given(0)}
-        masks = {i.name for i in probe.graph.inputs if i.type.dtype == "bool"}
-        table.update({m: probe.input(m, 0, self.ranges.get(m), 1.0) for m in masks})
-        for k, call in enumerate(probe.calls):
-            if not masks.isdisjoint(call.inputs):
-                probe.run(k, table)
+    def run_unmasked(self) -> None:
+        """Call what reads masks with masks that are true everywhere; raises what refuses the call (:data:`FAILURES`).
+
+        What takes as many elements as a mask is long (``masked_scatter``) takes those of any other mask, of any inputs.
+        """
+        for k in range(len(self.probe.calls)):
+            self._run_masked(k, True)
+
+    def masks_decide(self) -> bool:
+        """Return whether a call takes masks that are true nowhere, and refuses those that are true everywhere."""
+        for k in range(len(self.probe.calls)):
+            for full in (False, True):
+                try:
+                    self._run_masked(k, full)
+                except FAILURES:
+                    return full
+        return False
+
+    def _run_masked(self, k: int, full: bool) -> None:
+        call = self.probe.calls[k]
+        masks = [u for u in call.uses if self.probe.types[u].dtype == "bool"]
+        if not masks:
+            return
+        table = self.given(0)
+        for s in call.sources:
+            table.update(self.values(0, s))
+        table.update({m: torch.full_like(table[m], full) for m in masks})
+        self.probe.run(k, table)
 
     def _node(self, k: int, draws: int = _DRAWS) -> str:
         call, types = self.probe.calls[k], self.probe.types

@@ -285,3 +285,15 @@ def test_rounding_decides_between_what_was_rounded_alone(operator, expected):
     same = torch.full((4,), 0.7, dtype=torch.float64)
     outputs = other_roundings(graph, {"x": same, "z": same})
     assert {int(next(outputs)[0]) for _ in range(40)} == expected
+
+
+def test_a_source_is_as_long_as_any_mask():
+    text = """graph program(%x0: f32[4, 6], %x1: f32[4, 6], %x2: i64[{n}]) -> (%v1) {{
+      %v0 = lt(%x0, %x1) : bool[4, 6]
+      %v1 = masked_scatter(3, %v0, %x2) : i64[4, 6]
+    }}"""
+    rows = [{"ir": text.format(n=n), "inputs": '[{"name": "x0"}, {"name": "x1"}, {"name": "x2"}]'} for n in (24, 4)]
+    assert [degeneracy(_Drawn(r["ir"])) for r in rows] == ["", "does not run"]
+    found = check_rows(rows, ("torch",))
+    assert found.faults == () and found.passed == {"torch": 1}
+    assert set(found.passed_over) == {("torch", "PyTorch takes masks of so few elements alone")}
