@@ -11,6 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -227,16 +228,18 @@ def _leaves_order_open(op: OpDef) -> bool:
     return isinstance(op.body, Hook) and any(a.name == "stable" for a in op.attributes)
 
 
-def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0) -> Iterator[list[Any]]:
+def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0, dtype: str = "f64") -> Iterator[list[Any]]:
     """Yield, without end, the outputs that a program may have where other roundings decide among its values.
 
     Every value that arithmetic has rounded is moved by a few units in its last place.  What only moves, selects or compares
-    stays exact, so that the definitions go on to decide between elements that are equal before any rounding.
+    stays exact, so that the definitions go on to decide between elements that are equal before any rounding.  Which of several
+    elements that are no numbers has its position told is another one each time, the last one first.
 
     Args:
         graph: static.
         inputs: by name, float64, integers or booleans.
         seed: of the roundings.
+        dtype: in which it is rounded.
     """
     import torch
 
@@ -249,10 +252,17 @@ def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0) -> I
         if not value.dtype.is_floating_point:
             return value
         unit = torch.rand(value.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return value * (1 + _UNITS * EPSILON["f64"] * unit)
+        return value * (1 + _UNITS * EPSILON[dtype] * unit)
 
-    while True:
-        values = _values(flat, inputs, rounded=moved)
+    for n in count():
+
+        def ordered(value: Any, n: int = n) -> Any:
+            k = value.numel()
+            place = torch.arange(k) if n < 2 else torch.randperm(k, generator=generator)
+            beyond = 1e300 * (1 + place.double().view(value.shape) / k)
+            return torch.where(value.isnan(), -beyond if n % 2 else beyond, value)
+
+        values = _values(flat, inputs, rounded=moved, ordered=ordered)
         yield [_pick(o, values) for o in flat.outputs]
 
 
@@ -290,6 +300,7 @@ def _computes(e: ex.Expr) -> bool:
 def _values(
     flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None = None,
     rounded: Callable[[Any], Any] | None = None, mode: str = "definition", types: Mapping[str, Any] | None = None,
+    ordered: Callable[[Any], Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of a graph.
 
@@ -300,6 +311,7 @@ def _values(
         rounded: what becomes of results that are rounded.
         mode: of the oracle; sorts are run by their definition.
         types: of all values; None means those of the graph.
+        ordered: numbers in the place of elements that are none, where positions of elements are asked for.
     """
     from .backend.oracle import Oracle
 
@@ -317,10 +329,20 @@ def _values(
             found = [places[r] for r in run({**values, operand: values[operand].index_select(axis, places)})]
         else:
             found = run(values)
+        if ordered is not None and (unknown := _without_order(node, types, values)):
+            again = run({**values, **{u: ordered(values[u]) for u in unknown}})
+            found = [v if is_float(t.dtype) else w for t, v, w in zip(node.types, found, again, strict=True)]
         if rounded is not None and node.op in _rounding():
             found = [rounded(v) for v in found]
         values.update(zip(node.results, found, strict=True))
     return values
+
+
+def _without_order(node: Node, types: Mapping[str, Any], values: Mapping[str, Any]) -> list[str]:
+    """Return the operands with elements that are no numbers, of a node that makes integers of what they are."""
+    if not any(t.dtype != "bool" and not is_float(t.dtype) for t in node.types):
+        return []
+    return [u for u in dict.fromkeys(node.uses()) if is_float(types[u].dtype) and bool(values[u].isnan().any())]
 
 
 def _pick(operand: Any, table: Mapping[str, Any]) -> Any:

@@ -358,7 +358,7 @@ class Law:
 
 
 def differ(a: Any, b: Any, dtype: str) -> bool:
-    """Return whether two values differ by more than the rounding of a dtype."""
+    """Return whether two values differ by more than the rounding of a dtype, and by more than what it leaves of zero."""
     a, b = a.numpy(), b.numpy()
     if not a.size:
         return False
@@ -366,10 +366,15 @@ def differ(a: Any, b: Any, dtype: str) -> bool:
     p, q = a.item(0), b.item(0)
     if dtype not in EPSILON:
         return p != q or not np.array_equal(a, b)
-    if math.isfinite(p) and math.isfinite(q) and abs(p - q) > 8 * EPSILON[dtype] * max(abs(p), abs(q)):
-        return True
     with np.errstate(all="ignore"):
-        if bool((np.abs(a - b) > (8 * EPSILON[dtype]) * np.maximum(np.abs(a), np.abs(b))).any()):
+        size = np.abs(a)
+        if math.isfinite(p) and math.isfinite(q):
+            move = abs(p - q)
+            if move > 8 * EPSILON[dtype] * max(abs(p), abs(q)) and move > _NOISE * float(size.max()):
+                return True
+        # Elements that are infinite are no scale.
+        least = _NOISE * float(np.max(size, where=np.isfinite(size), initial=0.0))
+        if bool((np.abs(a - b) > np.maximum((8 * EPSILON[dtype]) * np.maximum(size, np.abs(b)), least)).any()):
             return True
     return not np.array_equal(np.isfinite(a), np.isfinite(b))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import attrs
 import pytest
 import torch
@@ -297,3 +299,59 @@ def test_a_source_is_as_long_as_any_mask():
     found = check_rows(rows, ("torch",))
     assert found.faults == () and found.passed == {"torch": 1}
     assert set(found.passed_over) == {("torch", "PyTorch takes masks of so few elements alone")}
+
+
+def checked(text, seed=0, ranges=()):
+    inputs = [{"name": i.name, **dict(ranges).get(i.name, {})} for i in parse_graph(text).inputs]
+    return check_rows([{"ir": text, "inputs": json.dumps(inputs)}] * 3, ("torch",), seed)
+
+
+def test_positions_among_elements_that_are_no_numbers_are_all_right():
+    found = checked("""graph program(%x: f32[1, 1, 4, 5]) -> (%v, %i) {
+      %r = neg(%x) : f32[1, 1, 4, 5]
+      %l = log(%r) : f32[1, 1, 4, 5]
+      %v, %i = adaptive_max_pool2d_with_indices(%l) {size = [1, 2]} : f32[1, 1, 1, 2], i64[1, 1, 1, 2]
+    }""", ranges={"x": {"range": [0.5, 2.0]}})  # fmt: skip
+    assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_what_rounding_amplifies_in_float32_is_right_within_its_reach():
+    text = """graph program(%x: f32[40], %s: f32[1], %z: i64[1]) -> (%y) {{
+      %q = fake_quantize_tensor(%x, %s, %z) {{high = 90, low = -90}} : f32[40]
+      %a = exp(%q) : f32[40]
+      %b = add(%a, {far}) : f32[40]
+      %y = sub(%b, {far}) : f32[40]
+    }}"""
+    for far in (1e4, 1e6):
+        found = checked(text.format(far=far), ranges={"s": {"range": [0.01, 0.02]}, "z": {"range": [0, 0]}})
+        assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_limits_that_definitions_state_are_no_faults():
+    text = """graph program(%x: f32[4, 4], %s: f32[1], %z: i64[], %i: i64[10], %o: i64[5]) -> (%y) {
+      %q = fake_quantize_tensor(%x, %s, %z) {high = 3, low = 1} : f32[4, 4]
+      %e = embedding_bag(%x, %i, %o) {include_last = True, mode = sum, padding = None} : f32[4, 4]
+      %y = add(%q, %e) : f32[4, 4]
+    }"""
+    ranges = {"s": {"range": [0.1, 1.0]}, "z": {"range": [0, 1]}, "i": {"range": [0, 3]}}
+    found = checked(text, ranges=ranges | {"o": {"range": [0, 6], "order": "anchored"}})
+    assert found.faults == ()
+    assert found.passed_over["torch", "a limit that the definition of embedding_bag states"] >= 1
+
+
+def test_what_no_rounding_explains_is_told(monkeypatch):
+    from drt.backend import to_torch
+
+    monkeypatch.setattr(to_torch, "to_callable", lambda graph: lambda x: x.cos())
+    (fault, *_) = checked("graph program(%x: f32[4]) -> (%y) { %y = sin(%x) : f32[4] }").faults
+    assert fault.problem.startswith("in float64: %y differs in 100.0%") and fault.problem.endswith("sin differs")
+
+
+def test_what_is_left_of_zero_moves_nothing():
+    # One number less its mean is zero, which PyTorch has up to rounding, times a large scale.
+    text = """graph program(%x: f32[3, 15], %w: f32[15], %b: f32[15]) -> (%y) {
+      %c = ceil(%b) : f32[15]
+      %d = mul(%w, 100.0) : f32[15]
+      %y = instance_norm(%x, %d, %c) {eps = 5e-06} : f32[3, 15]
+    }"""
+    assert {degeneracy(_Drawn(text), seed) for seed in range(4)} == {"ignores an input"}
