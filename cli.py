@@ -394,18 +394,26 @@ def synth_check(
     show: Annotated[int, typer.Option(help="Print so many programs that fail.")] = 5,
 ) -> None:
     """Hold every program of a data set to what it must mean: verifier, PyTorch, JAX, the definitions, the ways in and out."""
+    import signal
+
     from .program_checks import check_rows, summary
     from .synth.dataset import read
 
     require_file(file)
+    # Whoever ends the command is told what it has found so far.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     rows = read(file)
     if sample and sample < len(rows):
         rows = [rows[k * len(rows) // sample] for k in range(sample)]
     track = _bar(rows, len(rows)) if sys.stderr.isatty() else rows
     found = check_rows(track, tuple(only or ("verify", "meta", "torch")), seed)
     print("\n".join(summary(found)))
+    if found.interrupted:
+        print(f"{found.rows} of {len(rows)} programs were checked")
     for fault in found.faults[:show]:
         print(f"\n{fault.check}: row {fault.number}: {fault.problem}\n{fault.ir}", end="")
+    if found.interrupted:
+        raise KeyboardInterrupt
     if found.faults:
         raise typer.Exit(NO)
 

@@ -70,11 +70,15 @@ class Checked:
         passed: programs that hold, by check.
         passed_over: programs for which a check has no answer, by check and reason.
         faults: the others.
+        rows: how many programs were held to all checks.
+        interrupted: whether there are more.
     """
 
     passed: Mapping[str, int]
     passed_over: Mapping[tuple[str, str], int]
     faults: tuple[Fault, ...]
+    rows: int = 0
+    interrupted: bool = False
 
 
 @attrs.frozen
@@ -91,7 +95,7 @@ class _PassedOverError(Exception):
 
 
 def check_rows(rows: Iterable[Mapping[str, Any]], checks: Sequence[str] = ("verify", "meta"), seed: int = 0) -> Checked:
-    """Hold every row of a data set to checks.
+    """Hold every row of a data set to checks; an interruption (``KeyboardInterrupt``) ends it with what is known by then.
 
     Args:
         rows: with ``ir`` and ``inputs``.
@@ -107,32 +111,37 @@ def check_rows(rows: Iterable[Mapping[str, Any]], checks: Sequence[str] = ("veri
     passed: Counter[str] = Counter()
     over: Counter[tuple[str, str]] = Counter()
     faults: list[Fault] = []
-    for number, row in enumerate(rows):
-        case: Case | None = None
-        for check in checks:
-            try:
-                with warnings.catch_warnings():
-                    warnings.simplefilter("ignore")
-                    if case is None:
-                        case = read_case(row, seed + number, exact=bool({"torch", "jax"} & {*checks}))
-                    problem = CHECKS[check](case)
-            except _PassedOverError as reason:
-                over[check, str(reason)] += 1
-                continue
-            except Exception as error:
-                if check in _OF_VALUES and case is not None and _masks_decide(case):
-                    over[check, "PyTorch takes masks of so few elements alone"] += 1
+    done, interrupted = 0, False
+    try:
+        for number, row in enumerate(rows):
+            case: Case | None = None
+            for check in checks:
+                try:
+                    with warnings.catch_warnings():
+                        warnings.simplefilter("ignore")
+                        if case is None:
+                            case = read_case(row, seed + number, exact=bool({"torch", "jax"} & {*checks}))
+                        problem = CHECKS[check](case)
+                except _PassedOverError as reason:
+                    over[check, str(reason)] += 1
                     continue
-                problem = _raised(error)
-            else:
-                if problem and check in _OF_VALUES and _order_is_open(case):
-                    over[check, "an order that the definitions leave open decides"] += 1
-                    continue
-            if problem:
-                faults.append(Fault(check, number, problem, row["ir"]))
-            else:
-                passed[check] += 1
-    return Checked(dict(passed), dict(over), tuple(faults))
+                except Exception as error:
+                    if check in _OF_VALUES and case is not None and _masks_decide(case):
+                        over[check, "PyTorch takes masks of so few elements alone"] += 1
+                        continue
+                    problem = _raised(error)
+                else:
+                    if problem and check in _OF_VALUES and _order_is_open(case):
+                        over[check, "an order that the definitions leave open decides"] += 1
+                        continue
+                if problem:
+                    faults.append(Fault(check, number, problem, row["ir"]))
+                else:
+                    passed[check] += 1
+            done = number + 1
+    except KeyboardInterrupt:
+        interrupted = True
+    return Checked(dict(passed), dict(over), tuple(faults), done, interrupted)
 
 
 def _raised(error: Exception) -> str:

@@ -245,8 +245,12 @@ def _write_parquet(path: Path, found: Iterable[dict[str, Any]]) -> int:
 def read(path: Path) -> list[dict[str, Any]]:
     """Return the rows of a parquet or jsonl file; raises UsageError where it cannot be read."""
     try:
-        if path.suffix == ".jsonl":
+        with path.open("rb") as file:
+            start = file.read(4)
+        if start.lstrip()[:1] in (b"{", b"") and path.suffix != ".parquet":
             found = [json.loads(line) for line in path.read_text().splitlines() if line]
+        elif start != b"PAR1":
+            raise UsageError("is no data set of programs, expected one of parquet or jsonl", place=str(path))
         else:
             _, pq = _pyarrow()
             found = pq.read_table(path).to_pylist()

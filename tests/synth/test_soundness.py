@@ -14,6 +14,7 @@ from drt.ir.build import operand_types
 from drt.probe import Law, Probe
 from drt.program_checks import check_rows, summary
 from drt.synth import Refusal, Sampler, Spec, row
+from drt.synth.dataset import COLUMNS
 from drt.synth.degenerate import degenerate_call
 
 OPS = (
@@ -355,3 +356,35 @@ def test_what_is_left_of_zero_moves_nothing():
       %y = instance_norm(%x, %d, %c) {eps = 5e-06} : f32[3, 15]
     }"""
     assert {degeneracy(_Drawn(text), seed) for seed in range(4)} == {"ignores an input"}
+
+
+def test_an_interrupted_check_tells_what_it_has_found(tmp_path, monkeypatch, capsys):
+    from drt import cli, program_checks
+
+    def stopping(case, before=program_checks.CHECKS["verify"]):
+        if "tanh" in str(case.graph):
+            raise KeyboardInterrupt
+        return before(case) or ("wrong" if "exp" in str(case.graph) else "")
+
+    programs = [f"graph p(%x: f32[4]) -> (%y) {{ %y = {op}(%x) : f32[4] }}" for op in ("sin", "exp", "tanh", "cos")]
+    rows = [dict.fromkeys(COLUMNS) | {"ir": p, "inputs": '[{"name": "x"}]'} for p in programs]
+    file = tmp_path / "rows.jsonl"
+    file.write_text("\n".join(map(json.dumps, rows)))
+    monkeypatch.setitem(program_checks.CHECKS, "verify", stopping)
+    assert cli.main(["synth", "check", str(file), "--only", "verify"]) == 130
+    out, err = capsys.readouterr()
+    assert "verify   1 hold, 1 fail\n2 of 4 programs were checked\n" in out
+    assert "verify: row 1: wrong" in out and "interrupted" in err
+
+
+@pytest.mark.parametrize("name", ["README.md", "rows.parquet", "rows"])
+def test_a_file_without_programs_is_named(name, tmp_path, capsys):
+    from drt import cli
+
+    file = tmp_path / name
+    file.write_text("# Title\n\nSome text.\n")
+    assert cli.main(["synth", "check", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("drt: ") and line.endswith(
+        f"{file}: is no data set of programs, expected one of parquet or jsonl"
+    )
