@@ -131,6 +131,9 @@ class _Writer:
                 return f"[{', '.join(self._items(items))}]", ATOM
             case ex.Bin("**", a, b):
                 return f"{self._at(a, 9)} ** {self._at(b, 7)}", 8
+            case ex.Bin("/", ex.Sym(n), b) if isinstance(self.operands.get(n), Literal):
+                # PyTorch multiplies the reciprocal by a number, which rounds twice.
+                return f"{self._tensor(n)} / {self._at(b, 7)}", 6
             case ex.Bin(op, a, b):
                 level = ex.PRECEDENCE[op]
                 return f"{self._at(a, level + (level == 4))} {op} {self._at(b, level + 1)}", level
@@ -203,13 +206,7 @@ class _Writer:
             return self._value(self.env[name])
         operand = self.operands.get(name)
         if isinstance(operand, Literal):
-            text, level = self._value(operand.value)
-            if self.numbers:
-                return text, level
-            dtype = self.params[name].dtype
-            dtype = self.env.get(dtype, dtype)
-            where = f", device={self.first}.device" if self.first else ""
-            return f"torch.full((), {text}, dtype={TORCH_DTYPES[dtype]}{where})", ATOM
+            return self._value(operand.value) if self.numbers else (self._tensor(name), ATOM)
         if isinstance(operand, tuple):
             return f"[{', '.join(self.names[o] for o in operand if isinstance(o, str))}]", ATOM
         if operand is None:
@@ -218,6 +215,14 @@ class _Writer:
         if isinstance(text, Inlined):
             return text, text.level
         return text, ATOM if re.fullmatch(r"[\w.\[\]'\"]+|getattr\([^()]*\)", text) else 0
+
+    def _tensor(self, name: str) -> str:
+        """Return a literal operand as a tensor without axes."""
+        operand, dtype = self.operands[name], self.params[name].dtype
+        assert isinstance(operand, Literal)
+        number, kept = self._value(operand.value)[0], TORCH_DTYPES[self.env.get(dtype, dtype)]
+        where = f", device={self.first}.device" if self.first else ""
+        return f"torch.full((), {number}, dtype={kept}{where})"
 
     def _is_static(self, e: ex.Expr) -> bool:
         if isinstance(e, ex.Call) and "." in e.fn:

@@ -380,3 +380,17 @@ def test_transposed_heads_are_no_copies() -> None:
       %y = scaled_dot_product_attention(%q, %q, %q) {causal = False} : f32[B, 4, 18, 6]
     }""")
     assert "clone" not in to_source(graph) and "clone" not in to_callable(graph).source
+
+
+def test_a_number_divided_is_a_quotient() -> None:
+    graph = parse_graph("graph Model(%x: f32[1000]) -> (%div) { %div = div(2.5, %x) : f32[1000] }")
+    x = torch.linspace(0.1, 7.0, 1000)
+    exact = (2.5 / x.double()).float()
+    assert not torch.equal(2.5 / x, exact)  # the reciprocal, rounded, times the number
+    text = to_source(graph)
+    namespace: dict[str, Any] = {}
+    exec(text, namespace)
+    again = import_module(namespace["Model"](), [x]).graph
+    assert without_names(again) == without_names(graph), text
+    for found in (namespace["Model"]()(x), to_callable(graph)(x), to_callable(again)(x)):
+        assert torch.equal(found, exact)

@@ -51,6 +51,18 @@ def test_passes_keep_every_bit(graph: Graph, seed: int) -> None:
         assert run(after) == after
 
 
+@pytest.mark.parametrize("value", [0.7, 3.1])
+def test_a_folded_quotient_keeps_every_bit(value: float) -> None:
+    graph = graph_of(
+        f"%a = full() {{dtype = f32, shape = [2, 3], value = {value}}} : f32[2, 3]\n%b = div(2.5, %a) : f32[2, 3]\n"
+        "%y = mul(%x, %b) : f32[2, 3]"
+    )
+    x, z = torch.ones(2, 3), torch.zeros(2, 3)
+    after = eliminate_dead_code(fold_constants(graph))
+    assert [n.op for n in after.nodes] == ["mul"]
+    assert torch.equal(to_callable(graph)(x, z), to_callable(after)(x, z))
+
+
 def _several(value: object) -> list[torch.Tensor]:
     return list(value) if isinstance(value, (tuple, list)) else [value]  # type: ignore[list-item]
 
