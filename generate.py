@@ -11,7 +11,7 @@ import math
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from itertools import count
+from itertools import count, product
 from typing import TYPE_CHECKING, Any
 
 import attrs
@@ -29,17 +29,19 @@ if TYPE_CHECKING:
 
 Range = tuple[float, float]
 _POSITIVE: Range = (0.25, 2.0)
-#: Ranges of floating-point and of integer inputs, in the order in which they are tried; None is the common law.
-_LAWS: tuple[tuple[Range | None, Range | None], ...] = (
-    (None, None), (_POSITIVE, None), ((0.125, 0.875), None), ((1.125, 3.0), None), (None, (0, 1)), (_POSITIVE, (0, 1)),
+#: Integers are drawn from it unless something else is said, unsigned ones from its upper half.
+_INTEGERS: Range = (-4, 7)
+#: Ranges of floating-point and of integer inputs, and shares of true booleans, in the order in which they are tried; None is
+#: the common law.
+_LAWS: tuple[tuple[Range | None, Range | None, float | None], ...] = (
+    (None, None, None), (_POSITIVE, None, None), ((0.125, 0.875), None, None), ((1.125, 3.0), None, None), (None, (0, 1), 0.1),
+    (_POSITIVE, (0, 1), 0.9), (None, (-999, 999), 0.01), (_POSITIVE, (1, 40), 0.99),
 )  # fmt: skip
-#: After so many wirings of the same operators only the first laws are tried: where others help, they have done so before.
-_PATIENCE, _FEW = 6, 2
 #: A range of positive numbers whose ends are so many times apart is narrowed to numbers near 1: scales of a quantizer.
 _WIDE = 100
 #: What other inputs may mend.
-_LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing"})
 _TIES = "order of equal elements"
+_LAW_MATTERS = frozenset({"not finite", "out of scale", "constant", "changes nothing", _TIES})
 #: Orders of equal elements that are tried, the reverse one first.
 _ORDERS = 4
 #: Units in the last place of float64 by which another order of operations may move one result.
@@ -58,56 +60,58 @@ def reference_source(program: Program) -> str:
 def judge(program: Program, seed: int = 0) -> Program | Refusal:
     """Return a program that is sound, with the ranges that its inputs need, or why there are none.
 
-    Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions, and integers
-    near zero.  Importable by name for worker processes.
+    Normal inputs are tried first, then those inside the domains of logarithms, roots and arc functions, integers near zero
+    and far from it, and masks of few and of many elements.  Importable by name for worker processes.
     """
     from .backend.threads import one_thread
 
-    refused: Refusal | None = None
     # One order of additions, too: with several threads what is near a bound is judged so or so.
-    with one_thread():
-        for ranges, found in _laws(program, seed):
-            if found is None:
-                return program if ranges == program.ranges else attrs.evolve(program, ranges=ranges)
-            refused = refused or Refusal(found.reason, found.node)
-    assert refused is not None
-    return refused
+    with one_thread(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
+        ranges, found = _ranges_for(program, seed)
+    if found is not None:
+        return Refusal(found.reason, found.node)
+    return program if ranges == program.ranges else attrs.evolve(program, ranges=ranges)
 
 
-def _laws(program: Program, seed: int) -> Iterator[tuple[dict[str, Range], Finding | None]]:
-    """Yield ranges of the inputs and what is wrong with them, until none is, or no others can mend it."""
+def _ranges_for(program: Program, seed: int) -> tuple[Mapping[str, Range], Finding | None]:
+    """Return ranges of the inputs at which a program is sound, or some with what is wrong there and no others mend.
+
+    Nodes are looked at in order.  Where one computes nothing, the inputs behind it get other ranges, all of them the same or
+    those alone that it reads itself, at which it does and so do the nodes before it.
+    """
     from .probe import FAILS, FAILURES, Finding, Law, Probe
 
     probe = Probe(program.graph, seed * 0x9E3779B1 + program.index)
-    first: Law | None = None
-    culprit: int | None = None
-    tried: list[dict[str, Range]] = []
-    seen: set[tuple[Any, ...]] = set()  # ranges of the inputs behind the node to blame
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's opinions of the shapes of losses
-        for floats, integers in _LAWS if program.attempts <= _PATIENCE else _LAWS[:_FEW]:
-            ranges = _ranges(program, floats, integers)
-            if ranges in tried:
+    types, given = program.graph.types, dict(program.ranges)
+    law = Law(probe, {i.name: _within(given.get(i.name), i.type.dtype, *_LAWS[0]) for i in program.graph.inputs})
+    reached = -1
+    while True:
+        try:
+            found = law.finding() or _open(program.graph, law)
+        except FAILURES:
+            found = Finding(FAILS, probe.running)
+        k = None if found is None else found.node
+        if k is None or k <= reached or found is None or found.reason not in _LAW_MATTERS:
+            return {n: r for n, r in law.ranges.items() if r is not None}, found
+        reached = k
+        behind, own = probe.calls[k].inputs, frozenset(probe.calls[k].uses) & probe.calls[k].inputs
+        seen = [tuple(law.ranges.get(i) for i in sorted(behind))]
+        for names, laws in product((behind, own) if own and own != behind else (behind,), _LAWS):
+            ranges = {**law.ranges} | {i: _within(given.get(i), types[i].dtype, *laws) for i in names}
+            tried = tuple(ranges.get(i) for i in sorted(behind))
+            if tried in seen:
                 continue
-            tried.append(ranges)
-            if culprit is not None:
-                behind = tuple(ranges.get(i) for i in sorted(probe.calls[culprit].inputs))
-                if behind in seen:
-                    continue
-                seen.add(behind)
-            found: Finding | None
+            seen.append(tried)
+            other = Law(probe, ranges, law)
             try:
-                law = Law(probe, ranges, first)
-                found = law.finding(culprit) or _open(program.graph, law)
+                if other.is_sound_until(k) and (found.reason != _TIES or _open(program.graph, other) is None):
+                    law = other
+                    break
             except FAILURES:
-                found = Finding(FAILS, probe.running)
-            yield ranges, found
-            if found is None or found.reason not in _LAW_MATTERS:
-                return
-            if first is None:
-                first, culprit = law, found.node
-                if culprit is not None:
-                    seen.add(tuple(ranges.get(i) for i in sorted(probe.calls[culprit].inputs)))
+                continue
+        else:
+            return given, found
 
 
 def _open(graph: Graph, law: Law) -> Finding | None:
@@ -121,17 +125,22 @@ def _open(graph: Graph, law: Law) -> Finding | None:
     return Finding(_TIES, next(k for k, n in enumerate(graph.nodes) if n.op in _sorts()))
 
 
-def _ranges(program: Program, floats: Range | None, integers: Range | None) -> dict[str, Range]:
-    """Return the ranges of a program's inputs with laws put inside them."""
-    ranges: dict[str, Range] = dict(program.ranges)
-    for i in program.graph.inputs:
-        law = floats if is_float(i.type.dtype) else integers if i.type.dtype != "bool" else None
-        low, high = ranges.get(i.name, (-math.inf, math.inf))
-        if is_float(i.type.dtype) and low > 0 and high > _WIDE * low:
-            law = law or _POSITIVE
-        if law is not None and max(low, law[0]) < min(high, law[1]):
-            ranges[i.name] = make_range(max(low, law[0]), min(high, law[1]), order_of(ranges.get(i.name)))
-    return ranges
+def _within(
+    given: Range | None, dtype: str, floats: Range | None, integers: Range | None, masks: float | None
+) -> Range | None:
+    """Return the range of an input with a law put inside the one that it must have."""
+    if dtype == "bool":
+        return given if masks is None else (0.0, masks)
+    low, high = given or (-math.inf, math.inf)
+    law = floats
+    if not is_float(dtype):
+        law = integers or (None if given else _INTEGERS)
+        low = max(low, 0) if dtype == "u8" else low
+    elif low > 0 and high > _WIDE * low:
+        law = law or _POSITIVE
+    if law is not None and max(low, law[0]) < min(high, law[1]):
+        return make_range(max(low, law[0]), min(high, law[1]), order_of(given))
+    return given
 
 
 def degeneracy(program: Program, seed: int = 0) -> str:

@@ -149,11 +149,11 @@ def fitted(raw: Any, dtype: str, range_: Range | None, masks: float = 0.5) -> An
     Args:
         raw: normal ones for a floating-point type, else uniform ones below 1.
         dtype: of the values.
-        range_: both ends belong to it.
-        masks: share of booleans that are true.
+        range_: both ends belong to it; of a boolean the second is the share that is true.
+        masks: the share where there is no range, or (1) in any case.
     """
     if dtype == "bool":
-        return raw < masks
+        return raw < (masks if range_ is None or masks == 1 else range_[1])
     low, high = (-math.inf, math.inf) if range_ is None else range_
     value = raw
     if is_float(dtype):
@@ -179,7 +179,7 @@ class Law:
         other: the same program with other ranges, whose values are taken where the inputs behind them have the same range.
     """
 
-    def __init__(self, probe: Probe, ranges: Mapping[str, Range], other: Law | None = None) -> None:
+    def __init__(self, probe: Probe, ranges: Mapping[str, Range | None], other: Law | None = None) -> None:
         self.probe, self.ranges, self.other = probe, ranges, other
         self.changed = (
             frozenset(i.name for i in probe.graph.inputs)
@@ -226,14 +226,8 @@ class Law:
             self.probe.run(k, table)
         return table
 
-    def finding(self, first: int | None = None) -> Finding | None:
-        """Return why the program is degenerate, or None.
-
-        Args:
-            first: the node that is looked at first, on two draws, where another law has found it to be degenerate.
-        """
-        if first is not None and (reason := self._node(first, 2)):
-            return Finding(reason, first)
+    def finding(self) -> Finding | None:
+        """Return why the program is degenerate, or None."""
         for k in range(len(self.probe.calls)):
             if k not in self.sound and (reason := self._node(k)):
                 return Finding(reason, k)
@@ -242,6 +236,23 @@ class Law:
         if found is None:
             self.run_unmasked()
         return found
+
+    def is_sound_until(self, k: int) -> bool:
+        """Return whether the nodes up to ``k`` that read other inputs than under the other law compute something."""
+        if self._node(k, 2):
+            return False
+        for before in sorted(self.probe.calls[k].before):
+            if before not in self.sound and self._node(before):
+                return False
+            self.sound.add(before)
+        for between in range(k):
+            if between not in self.sound and self._node(between):
+                return False
+            self.sound.add(between)
+        if self._node(k):
+            return False
+        self.sound.add(k)
+        return True
 
     def run_unmasked(self) -> None:
         """Call what reads masks with masks that are true everywhere; raises what refuses the call (:data:`FAILURES`).

@@ -175,10 +175,10 @@ class Templates:
         return {"narrow": None, "functions": [], "sites": {}}
 
     def _path(self, op: OpDef) -> Path:
-        return self.folder / f"{op.name}-{_closure_digest(op, self.relations.ops)}.json"
+        return self.folder / f"{op.name}-{closure_digest(op, self.relations.ops)}.json"
 
 
-def _closure_digest(op: OpDef, ops: OpSet) -> str:
+def closure_digest(op: OpDef, ops: OpSet) -> str:
     """Return a hash of a definition and of all that it consists of."""
     names, todo = {op.name}, [op]
     while todo:

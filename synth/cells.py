@@ -20,6 +20,8 @@ from .sites import Flat
 _SMALL = (-2, -1, 1, 2, 3)
 #: What is added to the lower bound of an attribute that has no upper one.
 EXCESS = (0, 0, 0, 0, 0, 0, 0, 1, 1, 2)
+#: The same, for a call that computes nothing with the least.
+_EAGER = (0, 1, 1, 1, 2, 2, 3)
 #: Times that a call's attributes are drawn for the sizes at hand.
 _NUMBERS = 12
 CONSTANT, SET, NUMBER = "constant", "set", "number"
@@ -57,6 +59,7 @@ class Cells:
         ranks: of drawn cells: the largest rank of a tensor that they were made for.
         dirty: the first item that may not hold.
         smaller: whether of two drawn cells that must be equal the smaller one's value is taken, not the older one's.
+        eager: whether attributes are drawn away from their least values, and sizes for them rather than they for the sizes.
     """
 
     def __init__(self, profile: Profile, rng: random.Random, laws: Sequence[tuple[int, float]]) -> None:
@@ -73,7 +76,7 @@ class Cells:
         self.constants = {1: 0}
         self.ranks: dict[int, int] = {}
         self.dirty = NEVER
-        self.smaller = False
+        self.smaller = self.eager = False
 
     # -- cells ----------------------------------------------------------------------------------------------------
 
@@ -335,7 +338,8 @@ class Cells:
                 if x >= 0 and made[x] != NUMBER:
                     drawn = None
                 elif hi is None and lo is not None:  # strides and dilations: mostly the least
-                    drawn = lo + EXCESS[int(uniform() * len(EXCESS))]
+                    excess = _EAGER if self.eager else EXCESS
+                    drawn = lo + excess[int(uniform() * len(excess))]
                 else:
                     drawn = self.number(lo, hi)
             else:
@@ -351,7 +355,7 @@ class Cells:
                 else:
                     k += 1
                     continue
-                if not retries:  # these numbers, then, and other sizes
+                if not retries or self.eager:  # these numbers, then, and other sizes
                     return _of_sizes(local, cells, args, partial(_holds, f, args, least))
             elif back < 0 or not retries:
                 read = [k for _, args in (*lows, *highs) for k in args]

@@ -24,6 +24,7 @@ from .emit import Draft, write
 from .flat import read
 from .flow import Flow
 from .relation import Relations
+from .screen import FAULT, Edge, Screen, edges_of_call
 from .sites import LITERAL_SHARE, Flat, Menu, Site
 from .skeleton import Skeletons, Wired, wire
 from .spec import Program, Spec, check, select
@@ -34,11 +35,13 @@ Judge: TypeAlias = "Callable[[Program], Program | Refusal]"
 #: Wirings that are tried for one sequence of operators before its number is given up.
 _ATTEMPTS = 60
 #: Wirings that are drawn for each one that is tried, at most, once a program has been refused.
-_WIRINGS = 4
-#: Refusals in a row for which the same call is to blame, fed by the same operators, before its number is given up.
-_ALIKE = 16
-#: An operator and what feeds each slot: an operator with one of its results, or None for a graph input.
-_Fed: TypeAlias = "tuple[int, tuple[tuple[int, int] | None, ...]] | None"
+_WIRINGS = 24
+#: Orders of the operators in which that is done where all of these are at fault.
+_ORDERS = 6
+#: How much must speak against all wirings, one more for each operator, for a number to be given up.
+_MUCH = 12
+#: Times that a call which computes nothing is drawn again, with those after it, before another wiring is.
+_REDRAWN = 6
 #: Times that one call is drawn before its operands are.
 TRIALS = 3
 #: Times that earlier calls are drawn again for the sake of one call, before the wiring is given up.
@@ -67,12 +70,47 @@ class Built:
     operands: list[list[Any]]
     calls: list[tuple[Site, Flat, list[int]]]
 
+    @classmethod
+    def empty(cls) -> Built:
+        """Return no calls."""
+        return cls([], {}, [], [], [])
+
     def shorten(self, calls: int, inputs: int) -> None:
         """Return to the first calls and inputs."""
         for kind, _, guard in self.inputs[inputs:]:
             if not guard:
                 self.by_type[kind].pop()
         del self.inputs[inputs:], self.shapes[calls:], self.operands[calls:], self.calls[calls:]
+
+
+@attrs.define(eq=False)
+class _Placing:
+    """A wired skeleton whose calls are being placed.
+
+    Attributes:
+        nodes: the calls, in program order.
+        outputs: operator's place and result of each.
+        flow: the sizes.
+        built: the calls that are placed.
+        marks: the state before each of these.
+        stuck: how often each call has found no place.
+        eager: a call whose attributes are drawn away from those with which it computes nothing, -1 for none.
+    """
+
+    nodes: Sequence[Wired]
+    outputs: Sequence[tuple[int, int]]
+    flow: Flow
+    built: Built = attrs.field(factory=Built.empty)
+    marks: list[tuple[Any, int]] = attrs.field(factory=list)
+    stuck: Counter[int] = attrs.field(factory=Counter)
+    eager: int = -1
+
+    def back_to(self, n: int) -> None:
+        """Take back call ``n`` and those after it."""
+        mark, inputs = self.marks[n]
+        self.flow.undo(mark)
+        del self.marks[n:]
+        self.built.shorten(n, inputs)
 
 
 class Sampler:
@@ -142,6 +180,7 @@ class Sampler:
         )
         self._laws = laws(spec.profile, spec.max_rank)
         self.thorough = Thorough(spec, relations, self._sites, self.failures)
+        self.screen = None if judge is None else Screen(self, judge, self.store.folder)
 
     # -- one program ----------------------------------------------------------------------------------------------
 
@@ -155,63 +194,105 @@ class Sampler:
             self.store.save()
         rng = random.Random(seed * 0x9E3779B97F4A7C15 + index)
         start, steps = self.skeletons.draw(rng)
-        numbers = [s.choice.number for s in steps]
+        numbers: Sequence[int] = [s.choice.number for s in steps]
         nodes, outputs = wire(start, steps, self.skeletons.types, rng)
-        culprits: Counter[_Fed] = Counter()
-        last: _Fed | None = None
-        alike = 0
+        blame: Counter[Edge] = Counter()
         for attempt in range(_ATTEMPTS):
-            if attempt:
-                nodes, outputs = self._wired(numbers, culprits, rng)
+            if attempt or (self.screen is not None and self.screen.faults(nodes, blame, 0)):
+                wired = self._wired(numbers, blame, rng)
+                if wired is None:
+                    break
+                numbers, nodes, outputs = wired
             if not self._shaped(nodes, outputs):
                 continue
             period = 2 if self.spec.solver else 8
-            draft, _ = self.sized(nodes, outputs, rng, whole=attempt % period == period - 1)
+            placing: _Placing | None = None
+            if attempt % period == period - 1:
+                draft, _ = self.sized(nodes, outputs, rng, whole=True)
+            else:
+                placing = self._placing(nodes, outputs, rng)
+                draft = self._placed(placing)
             if draft is None:
                 self.failures["wirings"] += 1
                 continue
             sequence = tuple([self.skeletons.names[n] for n in numbers])
-            program = Program(index, seed, attempt + 1, sequence, write(draft), self.relations.ops)
-            if self.judge is None:
+            first = Program(index, seed, attempt + 1, sequence, write(draft), self.relations.ops)
+            program = first if self.screen is None else self._sound(first, nodes, placing, self.screen, blame)
+            if program is not None:
                 return program
-            found = self.judge(program)
-            if not isinstance(found, Refusal):
-                return found
-            self.failures[found.reason] += 1
-            culprit = None if found.node is None else _fed(nodes, program.written.order[found.node])
-            culprits[culprit] += 1
-            alike = alike + 1 if culprit == last else 1
-            last = culprit
-            # Where nothing feeds it but inputs, other sizes and attributes may still help.
-            if alike == _ALIKE and culprit is not None and any(culprit[1]):
-                break
-        if culprits:
+        if blame:
             self.failures["given up as degenerate"] += 1
         self.failures["given up"] += 1
         return None
 
-    def _wired(
-        self, numbers: Sequence[int], culprits: Mapping[_Fed, int], rng: random.Random
-    ) -> tuple[list[Wired], list[tuple[int, int]]]:
-        """Return a wiring of operators: of some that are drawn, the first with the least often refused call.
+    def _sound(
+        self, program: Program, nodes: Sequence[Wired], placing: _Placing | None, screen: Screen, blame: Counter[Edge]
+    ) -> Program | None:
+        """Return a program that computes something: this one, or one in which the calls to blame are drawn again.
 
         Args:
-            numbers: of the operators.
-            culprits: how often a call was to blame.
+            program: the first.
+            nodes: its wiring.
+            placing: its calls; None where they cannot be drawn again.
+            screen: with the judge.
+            blame: of edges; is added to where there is none.
+        """
+        redrawn: Counter[int] = Counter()
+        while isinstance(found := screen.judge(program), Refusal):
+            self.failures[found.reason] += 1
+            if found.node is None:
+                return None
+            n = program.written.order[found.node]
+            redrawn[n] += 1
+            edges = edges_of_call(nodes, n)
+            # What mostly computes nothing, or was to blame in other wirings, is not tried for long.
+            patience = (_REDRAWN if all(map(screen.holds, edges)) else 1) - max(blame[e] for e in edges)
+            if placing is None or redrawn[n] > patience or redrawn.total() > _REDRAWN + len(nodes):
+                blame.update(edges)
+                return None
+            placing.back_to(n)
+            placing.stuck.clear()
+            placing.eager = n if found.reason == "changes nothing" else -1
+            draft = self._placed(placing)
+            if draft is None:
+                self.failures["wirings"] += 1
+                return None
+            program = attrs.evolve(program, written=write(draft))
+        return found
+
+    def _wired(
+        self, numbers: Sequence[int], blame: Mapping[Edge, int], rng: random.Random
+    ) -> tuple[Sequence[int], list[Wired], list[tuple[int, int]]] | None:
+        """Return operators and a wiring of them: of some that are drawn, the first against which least speaks.
+
+        None where much speaks against all of them.
+
+        Args:
+            numbers: of the operators, in the order in which they are drawn; another one where each wiring is at fault.
+            blame: how often an edge was to blame.
             rng: of the program.
         """
-        best: tuple[list[Wired], list[tuple[int, int]]] | None = None
-        least = 0
-        for _ in range(_WIRINGS if culprits else 1):
+        if self.screen is None:
             start, steps = self.skeletons.draw_for(numbers, rng)
-            wiring = wire(start, steps, self.skeletons.types, rng)
-            worst = max(culprits.get(_fed(wiring[0], n), 0) for n in range(len(numbers)))
-            if best is None or worst < least:
-                best, least = wiring, worst
-            if least == 0:
+            return numbers, *wire(start, steps, self.skeletons.types, rng)
+        best: tuple[Sequence[int], list[Wired], list[tuple[int, int]]] | None = None
+        least = 1 << 30
+        for order in range(_ORDERS):
+            if order:
+                numbers = rng.sample(numbers, len(numbers))
+                if not self.skeletons.allows(numbers):
+                    continue
+            for _ in range(_WIRINGS):
+                start, steps = self.skeletons.draw_for(numbers, rng)
+                nodes, outputs = wire(start, steps, self.skeletons.types, rng)
+                faults = self.screen.faults(nodes, blame, least - 1)
+                if faults < least:
+                    best, least = (numbers, nodes, outputs), faults
+                if not least:
+                    break
+            if least < FAULT:
                 break
-        assert best is not None
-        return best
+        return best if least < _MUCH + len(numbers) else None
 
     def sized(
         self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random, whole: bool = False
@@ -224,7 +305,7 @@ class Sampler:
             whole: solve the equations of the program as a whole.
         """
         if not whole:
-            return self._flow(nodes, outputs, rng), ""
+            return self._placed(self._placing(nodes, outputs, rng)), ""
         try:
             return self.thorough.build(nodes, outputs, rng), ""
         except ConflictError as error:
@@ -244,16 +325,17 @@ class Sampler:
             return False
         return spec.max_depth is None or max(depth) <= spec.max_depth
 
-    def _flow(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random) -> Draft | None:
-        """Return a program for a wired skeleton, sizes and attributes drawn in program order; None where they do not fit."""
-        draw = rng.random
-        flow = Flow(self.spec.profile, rng, self._laws)
-        built = Built([], {}, [], [], [])
-        marks: list[Any] = []
-        stuck = [0] * len(nodes)
-        n = 0
+    def _placing(self, nodes: Sequence[Wired], outputs: Sequence[tuple[int, int]], rng: random.Random) -> _Placing:
+        return _Placing(nodes, outputs, Flow(self.spec.profile, rng, self._laws))
+
+    def _placed(self, placing: _Placing) -> Draft | None:
+        """Return a wired skeleton with sizes and attributes, drawn in program order; None where they do not fit."""
+        nodes, flow, built, marks, stuck = placing.nodes, placing.flow, placing.built, placing.marks, placing.stuck
+        draw = flow.random
+        n = len(marks)
         while n < len(nodes):
             marks.append((flow.mark(), len(built.inputs)))
+            flow.eager = n == placing.eager
             if self._call(flow, nodes[n], built, draw, marks[-1][0]):
                 n += 1
                 continue
@@ -264,11 +346,8 @@ class Sampler:
                 self.stuck[self._sites[id(nodes[n].choice.signature)].name] += 1
                 return None
             n = back
-            mark, inputs = marks[n]
-            flow.undo(mark)
-            del marks[n:]
-            built.shorten(n, inputs)
-        return self._finished(flow, outputs, built, draw)
+            placing.back_to(n)
+        return self._finished(flow, placing.outputs, built, draw)
 
     def _back(self, flow: Flow, nodes: Sequence[Wired], n: int, built: Built, stuck: int) -> int:
         """Return the call that is drawn again for call ``n``, the last one: ``n`` hung on its result; -1 for none.
@@ -444,12 +523,6 @@ class Sampler:
             return total
 
         return within(p, [s for _, s, _ in inputs], results, work)
-
-
-def _fed(nodes: Sequence[Wired], n: int) -> _Fed:
-    """Return operator ``n`` with what feeds it."""
-    w = nodes[n]
-    return w.choice.number, tuple([None if o is None else (nodes[o[0]].choice.number, o[1]) for o in w.operands])
 
 
 __all__ = ["Program", "Sampler", "Spec", "select", "template_attributes"]

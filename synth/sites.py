@@ -19,7 +19,7 @@ from .flat import flatten, function
 from .ranges import partial_operands
 from .relation import Relations
 
-_FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75)
+_FLOATS = (0.5, 1.5, 2.0, 3.0, 0.75, 0.125)
 _INTEGERS = (2, 3, 5)
 #: How often a scalar operand is a number written in the program.
 LITERAL_SHARE = 0.7

@@ -377,6 +377,10 @@ class Skeletons:
             state = int(self._target[i])
         return self._start_states[start], steps
 
+    def allows(self, numbers: Sequence[int]) -> bool:
+        """Return whether some skeleton has these operators, from the sink backwards."""
+        return bool(self._after_for(tuple(numbers))[0][: len(self._start_states)].any())
+
     def _after_for(self, numbers: tuple[int, ...]) -> list[Any]:
         """Return the backward weights of a sequence of operators; the last sequence's are kept."""
         if self._last is None or self._last[0] != numbers:
@@ -386,7 +390,7 @@ class Skeletons:
             for number in reversed(numbers):
                 source, target, weight, _ = self._arcs_of(number)
                 value = np.bincount(source, weight * after[-1][target], self.states)
-                after.append(value / value.max())
+                after.append(value / (value.max() or 1.0))
             self._last = (numbers, after[::-1])
         return self._last[1]
 

@@ -68,7 +68,8 @@ class Program:
         sequence: the operators from the outputs backwards, as the skeleton drew them.
         written: in canonical order with canonical names.
         ops: the operators.
-        ranges: of inputs whose elements are bounded: both ends, which they may take; None stands for what the operators say.
+        ranges: of inputs whose elements are bounded: both ends, which they may take, for booleans 0 and the share that is
+            true; None stands for what the operators say.
     """
 
     index: int

@@ -57,7 +57,7 @@ def test_solver_finds_what_draws_do_not(monkeypatch):
     from drt.synth.dims import Plan
 
     sampler = Sampler(Spec(level=3, ops=("linear", "add", "matmul", "conv2d", "cat"), max_rank=4, solver=True))
-    monkeypatch.setattr(Sampler, "_flow", lambda *_: None)
+    monkeypatch.setattr(Sampler, "_placed", lambda *_: None)
     monkeypatch.setattr(Plan, "sample", lambda self, rng, tries: None)
     found = [p for p in (sampler.program(i) for i in range(5)) if p is not None]
     assert found and sampler.failures["solved"] >= len(found)

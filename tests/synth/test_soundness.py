@@ -98,7 +98,7 @@ def test_operators_that_no_wiring_makes_sound_are_given_up_early():
     sampler = Sampler(Spec(level=2, ops=("round",), dtypes=("f32",), max_rank=2), judge=counting)
     assert sampler.program(0) is None
     assert sampler.failures["given up as degenerate"] == 1
-    assert len(calls) <= 16
+    assert len(calls) <= 24
 
 
 def test_names_of_valid_calls_stand_for_what_inference_says(sampler):
@@ -137,8 +137,8 @@ def test_the_sampler_draws_sound_programs_of_the_same_operators(sampler):
         given += 1
         assert degeneracy(program) == "", program.text
         other = plain.program(index)
-        assert other is None or other.sequence == program.sequence
-    assert given >= 25
+        assert other is None or sorted(other.sequence) == sorted(program.sequence)
+    assert given >= 28
 
 
 def test_no_program_ends_in_a_constant():
