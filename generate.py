@@ -21,7 +21,7 @@ from .ir import expr as ex
 from .ir.effects import operators_through
 from .ir.intrinsics import INTRINSICS
 from .ir.opdef import Body, Hook, Index, Opaque, Reduce, Scalar
-from .ir.typesys import is_float
+from .ir.typesys import INTEGER_RANGES, is_float
 from .synth import Program, Refusal
 
 if TYPE_CHECKING:
@@ -132,12 +132,11 @@ def _within(
     if dtype == "bool":
         return given if masks is None else (0.0, masks)
     low, high = given or (-math.inf, math.inf)
-    law = floats
-    if not is_float(dtype):
+    if is_float(dtype):
+        law = _POSITIVE if floats is None and low > 0 and high > _WIDE * low else floats
+    else:
         law = integers or (None if given else _INTEGERS)
-        low = max(low, 0) if dtype == "u8" else low
-    elif low > 0 and high > _WIDE * low:
-        law = law or _POSITIVE
+        low, high = max(low, INTEGER_RANGES[dtype][0]), min(high, INTEGER_RANGES[dtype][1])
     if law is not None and max(low, law[0]) < min(high, law[1]):
         return make_range(max(low, law[0]), min(high, law[1]), order_of(given))
     return given

@@ -18,18 +18,13 @@ from ..ir import Size, SizeLike, Unsupported, decide, evaluate
 from ..ir.evaluate import FUNCTIONS
 from ..ir.expr import PRECEDENCE, Bin, Call, Cond, Expr, Fold, Load, Lst, Num, Pack, Sym, Unary
 from ..ir.intrinsics import INTRINSICS
-from ..ir.typesys import is_float
+from ..ir.typesys import INTEGER_RANGES, is_float
 from .opaque import size_text
 
 #: IR dtype -> Python text of the JAX dtype.
 JAX_DTYPES: dict[str, str] = {
     "f64": "jnp.float64", "f32": "jnp.float32", "f16": "jnp.float16", "bf16": "jnp.bfloat16", "i64": "jnp.int64",
     "i32": "jnp.int32", "i8": "jnp.int8", "u8": "jnp.uint8", "bool": "jnp.bool_",
-}  # fmt: skip
-
-#: Lowest and highest values of the integer dtypes.
-INTEGER_RANGES: dict[str, tuple[int, int]] = {
-    "u8": (0, 2**8 - 1), "i8": (-(2**7), 2**7 - 1), "i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1),
 }  # fmt: skip
 
 

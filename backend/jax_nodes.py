@@ -38,9 +38,9 @@ from ..ir import expr as ex
 from ..ir.build import clean_name, infer_node
 from ..ir.opdef import Expand, Hook, Index, Opaque, Random, Reduce, Scalar
 from ..ir.size import symbols_of
+from ..ir.typesys import INTEGER_RANGES
 from .jax_bodies import (
     ATOM,
-    INTEGER_RANGES,
     JAX_DTYPES,
     BodyWriter,
     Text,

@@ -21,7 +21,7 @@ from .load import builtin_ops
 from .opdef import Expand, Index, Opaque, OpDef, OpSet, Scalar
 from .patterns import is_symmetric
 from .size import Size
-from .typesys import is_float
+from .typesys import INTEGER_RANGES, is_float
 
 #: The operator whose result has one number in every element.
 FULL = "full"
@@ -88,8 +88,6 @@ def eliminate_common_subexpressions(graph: Graph, ops: OpSet | None = None) -> G
 
 # -- constants ------------------------------------------------------------------------------------------------------
 
-_RANGES = {"u8": (0, 2**8 - 1), "i8": (-(2**7), 2**7 - 1), "i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1)}
-
 
 def round_to(value: float, dtype: str) -> float:
     """Return the nearest number of a float dtype, ties to even, infinite where it overflows."""
@@ -118,7 +116,7 @@ def _element(value: AttrValue, dtype: str) -> bool | int | float | None:
         return bool(value)
     if isinstance(value, float) and not value.is_integer():
         return None
-    low, high = _RANGES[dtype]
+    low, high = INTEGER_RANGES[dtype]
     return int(value) if low <= value <= high else None
 
 

@@ -23,6 +23,11 @@ DTYPE_CLASSES: dict[str, frozenset[str]] = {
     "any": frozenset(DTYPES),
 }
 
+#: Lowest and highest values of the integer dtypes.
+INTEGER_RANGES: dict[str, tuple[int, int]] = {
+    "u8": (0, 2**8 - 1), "i8": (-(2**7), 2**7 - 1), "i32": (-(2**31), 2**31 - 1), "i64": (-(2**63), 2**63 - 1),
+}  # fmt: skip
+
 #: Unit roundoff of each float type (IEEE 754; bf16 has 8 bits of significand, f16 11).
 UNIT_ROUNDOFF: dict[str, float] = {"f64": 2.0**-53, "f32": 2.0**-24, "f16": 2.0**-11, "bf16": 2.0**-8}
 
