@@ -124,6 +124,8 @@ def _is_cast(op: OpDef) -> bool:
 def leaner(e: ex.Expr, operands: Mapping[str, Any], layouts: Layouts) -> ex.Expr:
     """Return a clause without the copies that an operand needs for its layout alone, where its layout is good as it is.
 
+    What a call writes to (its name ends with ``_``) stays a copy.
+
     Args:
         e: the clause.
         operands: of the call, by the names of their parameters: values of the program, literals, ``None``.
@@ -148,6 +150,8 @@ def leaner(e: ex.Expr, operands: Mapping[str, Any], layouts: Layouts) -> ex.Expr
         match inner:
             case ex.Cond(test, a, b):
                 return ex.Cond(test, visit(a), visit(b))
+            case ex.Call(fn) if fn.endswith("_"):  # writes its copy
+                return inner
             case ex.Call(fn, args, kwargs):
                 first = fn == "torch.Tensor.contiguous"
                 return ex.Call(fn, tuple(argument(a, first) for a in args), kwargs)
