@@ -241,7 +241,8 @@ def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0, dtyp
 
     Every value that arithmetic has rounded is moved by a few units in its last place.  What only moves, selects or compares
     stays exact, so that the definitions go on to decide between elements that are equal before any rounding.  Which of several
-    elements that are no numbers has its position told is another one each time, the last one first.
+    elements that are no numbers has its position told is another one each time, the last one first.  So is the sign of zeros:
+    PyTorch's kernels give the one or the other by how many elements there are.
 
     Args:
         graph: static.
@@ -256,11 +257,11 @@ def other_roundings(graph: Graph, inputs: Mapping[str, Any], seed: int = 0, dtyp
     flat = expand_graph(graph, builtin_ops())
     generator = torch.Generator().manual_seed(seed)
 
-    def moved(value: Any) -> Any:
+    def moved(value: Any, is_rounded: bool) -> Any:
         if not value.dtype.is_floating_point:
             return value
         unit = torch.rand(value.shape, generator=generator, dtype=torch.float64) * 2 - 1
-        return value * (1 + _UNITS * EPSILON[dtype] * unit)
+        return torch.where(value == 0, unit * 0, value * (1 + _UNITS * EPSILON[dtype] * unit) if is_rounded else value)
 
     for n in count():
 
@@ -307,7 +308,7 @@ def _computes(e: ex.Expr) -> bool:
 
 def _values(
     flat: Graph, inputs: Mapping[str, Any], order: Callable[[int], Any] | None = None,
-    rounded: Callable[[Any], Any] | None = None, mode: str = "definition", types: Mapping[str, Any] | None = None,
+    rounded: Callable[[Any, bool], Any] | None = None, mode: str = "definition", types: Mapping[str, Any] | None = None,
     ordered: Callable[[Any], Any] | None = None,
 ) -> dict[str, Any]:  # fmt: skip
     """Return the values of a graph.
@@ -316,7 +317,7 @@ def _values(
         flat: without composite operators that sort.
         inputs: by name; values of nodes that are not in the graph, too.
         order: the order, for its extent, in which sorts that leave the order of equal elements open meet their operand.
-        rounded: what becomes of results that are rounded.
+        rounded: what becomes of results, and whether these are rounded.
         mode: of the oracle; sorts are run by their definition.
         types: of all values; None means those of the graph.
         ordered: numbers in the place of elements that are none, where positions of elements are asked for.
@@ -340,8 +341,8 @@ def _values(
         if ordered is not None and (unknown := _without_order(node, types, values)):
             again = run({**values, **{u: ordered(values[u]) for u in unknown}})
             found = [v if is_float(t.dtype) else w for t, v, w in zip(node.types, found, again, strict=True)]
-        if rounded is not None and node.op in _rounding():
-            found = [rounded(v) for v in found]
+        if rounded is not None:
+            found = [rounded(v, node.op in _rounding()) for v in found]
         values.update(zip(node.results, found, strict=True))
     return values
 

@@ -388,3 +388,11 @@ def test_a_file_without_programs_is_named(name, tmp_path, capsys):
     assert line.startswith("drt: ") and line.endswith(
         f"{file}: is no data set of programs, expected one of parquet or jsonl"
     )
+
+
+def test_both_signs_of_zero_are_right():
+    found = checked("""graph program(%x: f32[5], %z: f32[4, 5]) -> (%y) {
+      %s = softshrink(%z) {lambd = 0.5} : f32[4, 5]
+      %y = copysign(%x, %s) : f32[4, 5]
+    }""")
+    assert found.faults == () and found.passed == {"torch": 3}
