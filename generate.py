@@ -360,9 +360,7 @@ def _pick(operand: Any, table: Mapping[str, Any]) -> Any:
     return tuple(_pick(o, table) for o in operand) if isinstance(operand, tuple) else operand
 
 
-def input_values(
-    graph: Graph, ranges: Mapping[str, tuple[float, float]], name: str, generator: Any, masks: float = 0.5
-) -> Any:
+def input_values(graph: Graph, ranges: Mapping[str, tuple[float, float]], name: str, generator: Any) -> Any:
     """Return random values that fit an input of a generated program, as a tensor of the input's type.
 
     Args:
@@ -370,7 +368,6 @@ def input_values(
         ranges: of the inputs that are bounded or in order; both ends belong to a range.
         name: of the input.
         generator: PyTorch's.
-        masks: share of booleans that are true.
     """
     import torch
 
@@ -379,5 +376,5 @@ def input_values(
 
     t = graph.input(name).type
     draw = torch.randn if is_float(t.dtype) else torch.rand
-    value = fitted(draw(t.shape, generator=generator, dtype=torch.float64), t.dtype, ranges.get(name), masks)
+    value = fitted(draw(t.shape, generator=generator, dtype=torch.float64), t.dtype, ranges.get(name))
     return in_order(value, ranges.get(name))

@@ -119,7 +119,7 @@ class Probe:
             run = self._run[k] = self._oracle.prepare(self.graph.nodes[k], self.types)
         table.update(zip(self.calls[k].results, run(table), strict=True))
 
-    def input(self, name: str, n: int, range_: Range | None, masks: float = 0.5) -> Any:
+    def input(self, name: str, n: int, range_: Range | None) -> Any:
         """Return the values of an input on draw ``n``, floating-point ones as float64 that its dtype has."""
         while len(self._blocks) <= n:
             normal = torch.randn(self._counts[0], generator=self._generator, dtype=torch.float64)
@@ -129,10 +129,10 @@ class Probe:
         floating = is_float(t.dtype)
         # Most inputs have one dtype and one range: all of them are made at once.
         ends = None if range_ is None else (range_[0], range_[1])
-        key = (n, t.dtype, ends, masks)
+        key = (n, t.dtype, ends)
         block = self._fitted.get(key)
         if block is None:
-            block = fitted(self._blocks[n][0 if floating else 1], t.dtype, ends, masks)
+            block = fitted(self._blocks[n][0 if floating else 1], t.dtype, ends)
             self._fitted[key] = block = block.double() if floating else block
         start, stop = self._at[name]
         value = block[start:stop].view(t.shape)
@@ -143,17 +143,16 @@ def _numel(t: TensorType) -> int:
     return math.prod(s for s in t.shape if isinstance(s, int))
 
 
-def fitted(raw: Any, dtype: str, range_: Range | None, masks: float = 0.5) -> Any:
+def fitted(raw: Any, dtype: str, range_: Range | None) -> Any:
     """Return random values of a dtype and range, made of random numbers in float64; their order is left as it is.
 
     Args:
         raw: normal ones for a floating-point type, else uniform ones below 1.
         dtype: of the values.
-        range_: both ends belong to it; of a boolean the second is the share that is true.
-        masks: the share where there is no range, or (1) in any case.
+        range_: both ends belong to it; of a boolean the second is the share that is true, a half without a range.
     """
     if dtype == "bool":
-        return raw < (masks if range_ is None or masks == 1 else range_[1])
+        return raw < (0.5 if range_ is None else range_[1])
     low, high = (-math.inf, math.inf) if range_ is None else range_
     value = raw
     if is_float(dtype):
