@@ -441,10 +441,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
     except Exception as error:
-        return _explain(error)
+        if not _was_interrupted(error):
+            return _explain(error)
+        result = INTERRUPTED
     if result == INTERRUPTED:  # newer versions of typer return it, older ones raise Abort
         print("drt: interrupted", file=sys.stderr)
     return result if isinstance(result, int) else GOOD
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether an error came of an interruption: a signal may arrive where others must still be told of the end."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def _explain(error: Exception) -> int:

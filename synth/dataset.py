@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -134,26 +135,22 @@ def rows(
     given = missed = 0
 
     def candidates() -> Iterator[dict[str, Any] | None]:
-        index = start
         if workers <= 1:
             one = sampler or Sampler(spec, judge=judge)
-            while True:
+            for index in itertools.count(start):
                 program = one.program(index, seed)
-                index += 1
                 fresh = program is not None and program.key not in seen
                 yield row(program, one, source) if fresh and program is not None else None
         import multiprocessing
 
         context = multiprocessing.get_context("spawn")
+        jobs = ((i, seed) for i in itertools.count(start))
         with context.Pool(workers, _start_worker, (spec, source, judge)) as pool:
-            block = 64 * workers
-            while True:
-                jobs = [(i, seed) for i in range(index, index + block)]
-                index += block
-                for found, failures in pool.imap(_work, jobs, chunksize=16):
-                    if sampler is not None:
-                        sampler.failures.update(failures)
-                    yield found
+            # Programs that are judged take long, and some much longer than others.
+            for found, failures in pool.imap(_work, jobs, chunksize=16 if judge is None else 1):
+                if sampler is not None:
+                    sampler.failures.update(failures)
+                yield found
 
     if n <= 0:
         return

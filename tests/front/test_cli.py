@@ -145,6 +145,12 @@ def test_the_report_is_json(pipeline: types.SimpleNamespace, tmp_path: Path) -> 
     assert held["fragments"][0]["time_us"] == 12.5 and held["precision_flags"] == {"float32 products": "strict"}
 
 
+def of_an_interruption(error: Exception) -> Exception:
+    """Return an error as Python gives one that is raised while an interruption is on its way."""
+    error.__context__ = KeyboardInterrupt()
+    return error
+
+
 @pytest.mark.parametrize(
     "error, code, text",
     [
@@ -154,6 +160,7 @@ def test_the_report_is_json(pipeline: types.SimpleNamespace, tmp_path: Path) -> 
             "drt: m.py:3: n: is odd, expected even\n",
         ),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (of_an_interruption(RuntimeError("release unlocked lock")), 130, "interrupted"),
         (ZeroDivisionError("oops"), 3, "this is a bug of DRT (ZeroDivisionError)"),
     ],
 )
