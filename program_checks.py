@@ -38,6 +38,8 @@ from .ir.typesys import UNIT_ROUNDOFF, is_float
 
 #: Agreement in float64: so many times the largest element, where PyTorch and the definition add in another order.
 _TOLERANCE = 1e-7
+#: The same where a program runs in its own dtypes.
+_NARROW = 1e-3
 #: Other roundings of a program that are tried, at most, before a reading differs: one of n elements that rounding makes equal
 #: is the largest in each n-th of them.
 _ROUNDINGS = 96
@@ -218,67 +220,69 @@ def _meta(case: Case) -> str:
 def _torch(case: Case) -> str:
     from .backend.to_torch import to_callable
 
-    found = _several(to_callable(case.graph)(*case.inputs.values()))
-    problem = _types(case.graph, found)
+    def run(graph: Graph, operands: Iterable[Any]) -> list[Any]:
+        return _several(to_callable(graph)(*(v.clone() for v in operands)))
+
+    problem = _types(case.graph, run(case.graph, case.inputs.values()))
     if problem:
         return problem
-    dtype, tolerance, wide, values = "f64", _TOLERANCE, case.graph, case.inputs
     try:
-        wide, values = in_float64(case.graph), _wide(case)
-        found = _several(to_callable(wide)(*values.values()))
+        return _difference("torch", case, in_float64(case.graph), _wide(case), run)
     except VerifyError:  # an operator of float32 alone
-        dtypes = [t.dtype for t in case.graph.types.values() if is_float(t.dtype)]
-        dtype, tolerance = max(dtypes, key=UNIT_ROUNDOFF.__getitem__, default="f64"), 1e-3
-    problem = _compare(wide, found, case.exact or (), tolerance, _rounded_otherwise(case, dtype))
-
-    def run(alone: Graph, operands: Sequence[Any]) -> list[Any]:
-        return _several(to_callable(alone)(*operands))
-
-    where = "in float64: " if dtype == "f64" else ""
-    return f"{where}{problem}{_culprit('torch', case, wide, run, tolerance)}" if problem else ""
+        return _difference("torch", case, case.graph, case.inputs, run)
 
 
-def _culprit(
-    library: str, case: Case, graph: Graph, run: Callable[[Graph, Sequence[Any]], Sequence[Any]], tolerance: float
+def _difference(
+    library: str, case: Case, graph: Graph, inputs: Mapping[str, Any], run: Callable[[Graph, Iterable[Any]], list[Any]]
 ) -> str:
-    """Return the first operator for which a library gives something else on what the definitions give to it.
+    """Return how a library's results differ from those of the definitions, or ``""`` where they do not.
+
+    They do not where each operator gives what its definition makes of the operands that the library had for it: small
+    differences may grow on their way through a program, and decide which of two elements is the largest.
 
     Args:
         library: as limits of operators name it.
-        case: the program.
-        graph: the program in the dtypes in which it was run.
-        run: runs one node of it.
-        tolerance: of its floating-point numbers.
+        case: the program, and what it means.
+        graph: the program in the dtypes in which the library runs it.
+        inputs: of it.
+        run: runs a program on inputs.
 
     Raises:
-        _PassedOverError: the definitions of all these operators say that the library differs so.
+        _PassedOverError: the definitions of all operators that differ say that they do.
     """
-    from .backend.opaque import TORCH_DTYPES
     from .backend.oracle import Oracle
 
-    values = Oracle().values(case.graph, case.inputs)
+    dtypes = [t.dtype for t in graph.types.values() if is_float(t.dtype)]
+    coarsest = max(dtypes, key=UNIT_ROUNDOFF.__getitem__, default="f64")
+    tolerance = _TOLERANCE if coarsest == "f64" else _NARROW
+    problem = _compare(graph, run(graph, inputs.values()), case.exact or (), tolerance)
+    if not problem:
+        return ""
+    names = [r for n in graph.nodes for r in n.results]
+    whole = attrs.evolve(graph, outputs=tuple(names))
+    values = {**inputs, **dict(zip(names, run(whole, inputs.values()), strict=True))}
+    oracle = Oracle()
     strange: list[str] = []
     for node in graph.nodes:
-        names = dict.fromkeys(node.uses())
-        alone = Graph(graph.name, tuple(Input(n, graph.types[n]) for n in names), (node,), node.results)
-        try:
-            got = run(alone, [values[n].to(TORCH_DTYPES[graph.types[n].dtype]) for n in names])
-        except Exception as error:
-            return f"; {node.op} raises {type(error).__name__}"
-        kinds = {
-            (kind, t.dtype)
-            for a, r, t in zip(got, node.results, node.types, strict=True)
-            for kind in _kinds(a, values[r], t.dtype, tolerance)
-        }
-        if not kinds:
+        uses = dict.fromkeys(node.uses())
+        alone = Graph(graph.name, tuple(Input(n, graph.types[n]) for n in uses), (node,), node.results)
+        given = {n: _widest(values[n]) for n in uses}
+        got, want = [values[r] for r in node.results], oracle.run(alone, given)
+        others = islice(other_roundings(alone, given, dtype=coarsest), _ROUNDINGS)
+        if not _compare(alone, got, want, tolerance, others):
             continue
         limits = [x for x in builtin_ops()[node.op].limits if x.library == library]
+        kinds = {
+            (k, t.dtype)
+            for a, b, t in zip(got, want, node.types, strict=True)
+            for k in _kinds(a, b, t.dtype, tolerance)
+        }
         if any(not any(x.kind == kind and dtype in x.dtypes for x in limits) for kind, dtype in kinds):
-            return f"; {node.op} differs"
+            return f"{'in float64: ' if coarsest == 'f64' else ''}{problem}; {node.op} differs"
         strange.append(node.op)
     if strange:
         raise _PassedOverError(f"a limit that the definition of {strange[0]} states")
-    return "; each operator agrees on its own"
+    return ""
 
 
 def _kinds(got: Any, want: Any, dtype: str, tolerance: float) -> set[str]:
@@ -312,15 +316,13 @@ def _jax(case: Case) -> str:
 
     from .backend.to_jax import to_jax_callable
 
-    wide, run = _jax_function(case)
+    wide, _ = _jax_function(case)
 
-    def values(function: Callable[..., Any], given: Iterable[Any]) -> list[Any]:
-        return [torch.from_numpy(np.array(v)) for v in _several(function(*(v.numpy() for v in given)))]
+    def run(graph: Graph, operands: Iterable[Any]) -> list[Any]:
+        found = _several(to_jax_callable(graph)(*(v.numpy() for v in operands)))
+        return [torch.from_numpy(np.array(v)) for v in found]
 
-    problem = _compare(wide, values(run, _wide(case).values()), case.exact or (), others=_rounded_otherwise(case))
-    if not problem:
-        return ""
-    return problem + _culprit("jax", case, wide, lambda alone, given: values(to_jax_callable(alone), given), _TOLERANCE)
+    return _difference("jax", case, wide, _wide(case), run)
 
 
 def _export(case: Case) -> str:
@@ -332,7 +334,7 @@ def _export(case: Case) -> str:
     values = list(case.inputs.values())
     again = import_module(namespace["Model"]().eval(), values).graph
     want = _several(to_callable(case.graph)(*values))
-    return _compare(case.graph, _several(to_callable(again)(*values)), want, 1e-3)
+    return _compare(case.graph, _several(to_callable(again)(*values)), want, _NARROW)
 
 
 def _jaxpr(case: Case) -> str:
@@ -410,7 +412,11 @@ def in_float64(graph: Graph) -> Graph:
 
 
 def _wide(case: Case) -> dict[str, Any]:
-    return {k: v.double() if v.dtype.is_floating_point else v for k, v in case.inputs.items()}
+    return {k: _widest(v) for k, v in case.inputs.items()}
+
+
+def _widest(value: Any) -> Any:
+    return value.double() if value.dtype.is_floating_point else value
 
 
 def _several(value: Any) -> list[Any]:
@@ -430,9 +436,9 @@ def _types(graph: Graph, found: Sequence[Any]) -> str:
     return ""
 
 
-def _rounded_otherwise(case: Case, dtype: str = "f64") -> Iterator[Sequence[Any]]:
+def _rounded_otherwise(case: Case) -> Iterator[Sequence[Any]]:
     """Yield what the definitions may give where rounding decides, as it does which of two elements is the largest."""
-    yield from islice(other_roundings(case.graph, _wide(case), dtype=dtype), _ROUNDINGS)
+    yield from islice(other_roundings(case.graph, _wide(case)), _ROUNDINGS)
 
 
 def _compare(
@@ -468,10 +474,11 @@ def _compare(
             break
         wrong = [w & o for w, o in zip(wrong, differs(other), strict=True)]
         for k, (got, want, o) in enumerate(zip(found, exact, other, strict=True)):
-            if ends[k] is not None:
-                ends[k] = _widened(ends[k], o)
+            before = ends[k]
+            if before is not None:
+                ends[k] = low, high = _widened(*before, o)
                 # Where other roundings leave the domain of a function, its last finite values are as good.
-                wrong[k] = wrong[k] & ~_between(got, ends[k]) & (want.isfinite() == o.isfinite())
+                wrong[k] = wrong[k] & ~_between(got, low, high) & (want.isfinite() == o.isfinite())
     for name, got, want, w in zip(graph.outputs, found, exact, wrong, strict=True):
         if bool(w.any()):
             at = tuple(int(i) for i in w.nonzero()[0])
@@ -482,17 +489,17 @@ def _compare(
     return ""
 
 
-def _widened(ends: tuple[Any, Any], other: Any) -> tuple[Any, Any]:
+def _widened(low: Any, high: Any, other: Any) -> tuple[Any, Any]:
     """Return the least and the largest finite elements so far, with those of one more tensor."""
     import torch
 
     known = other.where(other.isfinite(), torch.nan)
-    return torch.fmin(ends[0], known), torch.fmax(ends[1], known)
+    return torch.fmin(low, known), torch.fmax(high, known)
 
 
-def _between(got: Any, ends: tuple[Any, Any]) -> Any:
+def _between(got: Any, low: Any, high: Any) -> Any:
     value = got.double()
-    return (ends[0] <= value) & (value <= ends[1])
+    return (low <= value) & (value <= high)
 
 
 def _unlike(got: Any, want: Any, dtype: str, tolerance: float) -> Any:

@@ -396,3 +396,33 @@ def test_both_signs_of_zero_are_right():
       %y = copysign(%x, %s) : f32[4, 5]
     }""")
     assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_small_differences_may_decide_which_element_is_the_smallest():
+    # PyTorch has zero for many of these, less than one rounding of 1 away from what they are.
+    text = """graph program(%x: f32[40]) -> (%y) {
+      %p = ndtr(%x) : f32[40]
+      %y = argmin(%p) {axis = 0, keepdim = False} : i64[]
+    }"""
+    x = torch.linspace(-17.0, -25.0, 9, dtype=torch.float64)
+    assert int(torch.special.ndtr(x).argmin()) == 0
+    found = checked(text, ranges={"x": {"range": [-60.0, 30.0]}})
+    assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_a_call_that_writes_its_operand_is_told(monkeypatch):
+    from drt.backend import to_torch
+
+    def writing(graph, plain=to_torch.to_callable):
+        source = plain(graph).source.replace("torch.clone(v)", "v")
+        namespace = {}
+        exec(source, namespace)
+        return namespace["run"]
+
+    monkeypatch.setattr(to_torch, "to_callable", writing)
+    found = checked("""graph program(%x: f32[6, 3], %i: i64[5]) -> (%y) {
+      %v = mul(%x, 7.0) : f32[6, 3]
+      %r = embedding_renorm(%v, %i) {max_norm = 0.5, ord = 2.0} : f32[6, 3]
+      %y = add(%v, %r) : f32[6, 3]
+    }""", ranges={"i": {"range": [0, 5]}})  # fmt: skip
+    assert len(found.faults) == 3 and found.faults[0].problem.endswith("mul differs")
