@@ -11,6 +11,7 @@ import random
 import weakref
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
+from copy import copy
 from typing import Any, TypeAlias
 
 import attrs
@@ -23,6 +24,7 @@ from .dims import ConflictError
 from .emit import Draft, write
 from .flat import read
 from .flow import Flow
+from .profiles import Profile
 from .relation import Relations
 from .screen import FAULT, Edge, Screen, edges_of_call
 from .sites import LITERAL_SHARE, Flat, Menu, Site
@@ -181,6 +183,13 @@ class Sampler:
         self._laws = laws(spec.profile, spec.max_rank)
         self.thorough = Thorough(spec, relations, self._sites, self.failures)
         self.screen = None if judge is None else Screen(self, judge, self.store.folder)
+
+    def of_sizes(self, profile: Profile) -> Sampler:
+        """Return the same sampler with sizes of another profile; it gives :meth:`sized` programs alone."""
+        other = copy(self)
+        other.spec = attrs.evolve(self.spec, profile=profile)
+        other._laws, other._bounded = laws(profile, self.spec.max_rank), False
+        return other
 
     # -- one program ----------------------------------------------------------------------------------------------
 

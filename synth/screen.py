@@ -24,6 +24,7 @@ from .cache import closure_digest
 from .calls import Signature, Type
 from .degenerate import Refusal
 from .emit import write
+from .profiles import PROFILES
 from .skeleton import Choice, Wired
 from .spec import Program
 
@@ -42,7 +43,7 @@ _BATCH = 64
 
 
 class Screen:
-    """What is known of edges: a pure function of the edge, the operators' definitions and the sizes' profile.
+    """What is known of edges: a pure function of the edge and the operators' definitions.
 
     Args:
         sampler: whose operators.
@@ -52,13 +53,14 @@ class Screen:
     """
 
     def __init__(self, sampler: Sampler, judge: Callable[[Program], Program | Refusal], folder: Path) -> None:
-        self._sampler, self.judge = sampler, judge
+        # What two operators make of each other does not hang on large sizes.
+        self._sampler, self.judge = sampler.of_sizes(PROFILES["small"]), judge
         self._known: dict[Edge, bool] = {}
         code = _code_of(judge)
         self._kept = _Kept(None if code is None else folder / "edges.sqlite")
         weakref.finalize(self, self._kept.save)
         # Nothing else speaks of two operators alone.
-        spec = attrs.evolve(sampler.spec, level=1)
+        spec = attrs.evolve(self._sampler.spec, level=1)
         self._digest = _hash(str(spec), folder.name, code or "")
         self._signatures, self._definition = cache(self._find_signatures), cache(self._hash_definition)
 
