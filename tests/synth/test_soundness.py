@@ -426,3 +426,20 @@ def test_a_call_that_writes_its_operand_is_told(monkeypatch):
       %y = add(%v, %r) : f32[6, 3]
     }""", ranges={"i": {"range": [0, 5]}})  # fmt: skip
     assert len(found.faults) == 3 and found.faults[0].problem.endswith("mul differs")
+
+
+def test_what_is_beyond_the_dtype_is_infinite():
+    found = checked("""graph program(%x: f32[6], %s: f32[1], %z: i64[1]) -> (%y) {
+      %q = fake_quantize_tensor(%x, %s, %z) {high = 90, low = -90} : f32[6]
+      %y = cosh(%q) : f32[6]
+    }""", ranges={"x": {"range": [110.0, 120.0]}, "s": {"range": [2.0, 2.0]}, "z": {"range": [0, 0]}})  # fmt: skip
+    assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_infinities_may_meet_in_sums():
+    found = checked("""graph program(%x: f32[3, 2, 7], %w: f32[2], %b: f32[2]) -> (%y) {
+      %z = mul(%w, 0.0) : f32[2]
+      %i = lgamma(%z) : f32[2]
+      %y = instance_norm(%x, %i, %b) {eps = 5e-06} : f32[3, 2, 7]
+    }""")
+    assert found.faults == () and found.passed == {"torch": 3}
