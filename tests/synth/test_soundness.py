@@ -443,3 +443,21 @@ def test_infinities_may_meet_in_sums():
       %y = instance_norm(%x, %i, %b) {eps = 5e-06} : f32[3, 2, 7]
     }""")
     assert found.faults == () and found.passed == {"torch": 3}
+
+
+def test_what_goes_wrong_only_where_values_share_memory_is_told(monkeypatch):
+    from drt.backend import to_torch
+
+    plain = to_torch.to_callable
+
+    def sharing(graph):
+        run = plain(graph)
+        # The program alone, without its inner values among the outputs, reads what another value has overwritten.
+        return run if len(graph.outputs) > 1 or len(graph.nodes) == 1 else lambda *given: run(*given) + 1
+
+    monkeypatch.setattr(to_torch, "to_callable", sharing)
+    (fault, *_) = checked("""graph program(%x: f32[4, 6]) -> (%y) {
+      %v = sin(%x) : f32[4, 6]
+      %y = neg(%v) : f32[4, 6]
+    }""").faults  # fmt: skip
+    assert fault.problem.endswith("not where all its values are outputs")
