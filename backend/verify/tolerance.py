@@ -7,7 +7,8 @@ For an output with truth r, and evaluations v of the reference in its own precis
   normal number), a row being the last axis or as many of them as make 512 elements
 
 with u the unit roundoff of the output's dtype.  The evaluations are the reference as PyTorch computes it, and the reference
-re-associated: sums in tiles as kernels take them, elementary functions off by a few units in the last place as on a device.
+re-associated: sums in tiles as kernels take them, products of float32 in parts as tensor cores make them, elementary functions
+off by a few units in the last place as on a device.
 Both bounds are estimates from the n elements of the output, and the root mean square of n errors is itself uncertain by
 1/sqrt(2 n) of it: they are raised by three times that, which is nothing for outputs of usual size.  For the bulk, n counts the
 elements that carry the root mean square: where a few are far larger than all others, as in products of many numbers, only them.
@@ -276,8 +277,28 @@ class Reassociated(TorchDispatchMode):
             return x
         return (x.contiguous().view(torch.int32) & -8192).view(torch.float32)
 
+    def _in_parts(self, f: Any) -> Any:
+        """Return a product of float32 operands as tensor cores make it of two parts of each, in every other evaluation.
+
+        The parts have 11 bits each, and the product of the smaller ones is left out (``tf32x3``): as good as float32 for a
+        sum of many products, and up to two bits less for one.
+        """
+        if not self.reassociate or self.tf32 or self.seed % 2 == 0:
+            return f
+
+        def product(a: torch.Tensor, b: torch.Tensor) -> Any:
+            if a.dtype != torch.float32 or b.dtype != torch.float32:
+                return f(a, b)
+            (high_a, low_a), (high_b, low_b) = _two_parts(a), _two_parts(b)
+            small = f(low_a, high_b) + f(high_a, low_b)
+            # Nothing of an infinity is left, and nothing times infinity is not a number.
+            return torch.where(small.isnan(), torch.zeros_like(small), small) + f(high_a, high_b)
+
+        return product
+
     def _product(self, f: Any, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         a, b = self._input(a), self._input(b)
+        f = self._in_parts(f)
         k = a.shape[-1]
         order = self._order(k, a.device) if a.dtype.is_floating_point else None
         if order is not None:
@@ -397,6 +418,7 @@ class Reassociated(TorchDispatchMode):
     def _convolution(self, func: Any, args: Any) -> Any:
         x, w = self._input(args[0]), self._input(args[1])
         bias, rest, transposed, groups = args[2], args[3:], args[6], args[8]
+        convolve = self._in_parts(lambda a, b: func(a, b, None, *rest))
         channels = x.shape[1]
         if not self.reassociate or (w.numel() <= 1 and channels <= 4):
             return func(x, w, *args[2:])
@@ -406,7 +428,7 @@ class Reassociated(TorchDispatchMode):
             # The products of each result in two parts, chosen at random among the taps.
             chosen = torch.rand(w.shape[2:], generator=self._generator(w.device), device=w.device) < 0.5
             first, second = (torch.where(c, w, torch.zeros_like(w)).to(wide) for c in (chosen, ~chosen))
-            total = func(x.to(wide), first, None, *rest) + func(x.to(wide), second, None, *rest)
+            total = convolve(x.to(wide), first) + convolve(x.to(wide), second)
             channels = 0
         else:
             order = self._order(channels, x.device)
@@ -415,12 +437,23 @@ class Reassociated(TorchDispatchMode):
         step = max(4, -(-channels // 16))
         for i in range(0, channels, step):
             n = min(step, channels - i)
-            part = func(x.narrow(1, i, n).to(wide), w.narrow(1, i, n).to(wide), None, *rest)
+            part = convolve(x.narrow(1, i, n).to(wide), w.narrow(1, i, n).to(wide))
             total = part if total is None else total + part
         assert total is not None
         if bias is not None:
             total = total + bias.to(wide).reshape(1, -1, *[1] * (x.dim() - 2))
         return _laid_out(total.to(x.dtype), args[0])
+
+
+def _two_parts(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return numbers of 11 bits and what they leave of float32 elements, rounded so, too; all of what is not finite first."""
+
+    def rounded(v: torch.Tensor) -> torch.Tensor:
+        return torch.where(v.isfinite(), ((v.contiguous().view(torch.int32) + 0x1000) & -8192).view(torch.float32), v)
+
+    high = rounded(x)
+    high = torch.where(high.isfinite(), high, x)  # rounded up beyond the largest number
+    return high, rounded(torch.where(high.isfinite(), x - high, torch.zeros_like(x)))
 
 
 def _laid_out(out: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
