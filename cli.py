@@ -332,13 +332,10 @@ def synth(
     """Generate programs and write them with their PyTorch reference."""
     if context.invoked_subcommand is not None:
         return
-    import signal
-
     from .generate import judge, reference_source
     from .synth import generate, make_spec
 
-    # Whoever ends the command gets what an interruption leaves: whole rows or nothing.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _be_interrupted_when_ended()
     if output is None:
         raise bad_usage("no output given, expected -o PATH")
     by_name = {".parquet": "parquet", ".jsonl": "jsonl"}
@@ -351,6 +348,13 @@ def synth(
         spec, count, output, form or by_name.get(output.suffix, "ir"), seed=seed, workers=workers, resume=resume,
         source=reference_source, judge=judge if probe else None, track=_bar if sys.stderr.isatty() else None,
     )  # fmt: skip
+
+
+def _be_interrupted_when_ended() -> None:
+    """Let whoever ends the command have what an interruption leaves: whole rows or nothing, and what was found so far."""
+    import signal
+
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _names(options: Sequence[str] | None) -> tuple[str, ...]:
@@ -394,14 +398,11 @@ def synth_check(
     show: Annotated[int, typer.Option(help="Print so many programs that fail.")] = 5,
 ) -> None:
     """Hold every program of a data set to what it must mean: verifier, PyTorch, JAX, the definitions, the ways in and out."""
-    import signal
-
     from .program_checks import check_rows, summary
     from .synth.dataset import read
 
     require_file(file)
-    # Whoever ends the command is told what it has found so far.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    _be_interrupted_when_ended()
     rows = read(file)
     if sample and sample < len(rows):
         rows = [rows[k * len(rows) // sample] for k in range(sample)]

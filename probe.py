@@ -240,17 +240,10 @@ class Law:
         """Return whether the nodes up to ``k`` that read other inputs than under the other law compute something."""
         if self._node(k, 2):
             return False
-        for before in sorted(self.probe.calls[k].before):
-            if before not in self.sound and self._node(before):
+        for n in (*sorted(self.probe.calls[k].before), *range(k + 1)):
+            if n not in self.sound and self._node(n):
                 return False
-            self.sound.add(before)
-        for between in range(k):
-            if between not in self.sound and self._node(between):
-                return False
-            self.sound.add(between)
-        if self._node(k):
-            return False
-        self.sound.add(k)
+            self.sound.add(n)
         return True
 
     def run_unmasked(self) -> None:

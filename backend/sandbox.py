@@ -154,8 +154,9 @@ class _Server:
 
     def let_go(self) -> None:
         """Tell the server that there are no more jobs; it ends those that are running, and itself."""
+        assert self.process.stdin is not None
         with contextlib.suppress(OSError):
-            self.process.stdin.close()  # type: ignore[union-attr]
+            self.process.stdin.close()
 
 
 #: How long after its deadline a job may stay unanswered; the server is then taken to be stuck.

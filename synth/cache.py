@@ -178,6 +178,11 @@ class Templates:
         return self.folder / f"{op.name}-{closure_digest(op, self.relations.ops)}.json"
 
 
+def digest(*parts: str) -> str:
+    """Return a short hash of texts."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
 def closure_digest(op: OpDef, ops: OpSet) -> str:
     """Return a hash of a definition and of all that it consists of."""
     names, todo = {op.name}, [op]
@@ -185,7 +190,7 @@ def closure_digest(op: OpDef, ops: OpSet) -> str:
         inner = {n for n in parts(todo.pop(), ops) if n not in names}
         names |= inner
         todo += [ops[n] for n in inner]
-    return hashlib.sha256("\n".join(print_op(ops[n]) for n in sorted(names)).encode()).hexdigest()[:16]
+    return digest(*(print_op(ops[n]) for n in sorted(names)))
 
 
 def _signature_key(site: Site) -> str:
@@ -235,7 +240,7 @@ def _key(relations: Relations, more: Sequence[str] = ()) -> str:
     code = ("relation.py", "calls.py", "symbolic.py", "../ir/infer.py", "../ir/evaluate.py", "../ir/size.py", *more)
     for name in code:
         parts.append((here / name).read_text())
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return digest(*parts)
 
 
 def _tuple(v: Any) -> Any:

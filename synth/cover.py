@@ -14,7 +14,7 @@ import attrs
 from .calls import Signature, Type
 from .emit import write
 from .sampler import Sampler
-from .skeleton import Choice, Wired
+from .skeleton import wired_pair
 from .spec import Program
 from .stats import Edge, possible_edges
 
@@ -48,7 +48,6 @@ def cover(
         tries: wirings, sizes and attributes that are drawn before an edge is given up.
     """
     wanted = sorted(possible_edges(sampler)) if edges is None else edges
-    numbers = {name: k for k, name in enumerate(sampler.signatures)}
 
     @cache
     def consumers(name: str, slot: int) -> dict[Type, list[Signature]]:
@@ -76,12 +75,7 @@ def cover(
             kind = types[rng.randrange(len(types))]
             first, result = rng.choice(makes[kind])
             second = rng.choice(takes[kind])
-            nodes = [
-                Wired(Choice(numbers[producer], first, result, first.types, (), kind)),
-                Wired(Choice(numbers[consumer], second, 0, second.types, (slot,), second.results[0])),
-            ]
-            nodes[1].operands[slot] = (0, result)
-            draft, found = sampler.sized(nodes, [(1, 0)], rng, whole=attempt % 4 == 3)
+            draft, found = sampler.sized(wired_pair(first, result, second, slot), [(1, 0)], rng, whole=attempt % 4 == 3)
             if draft is not None:
                 program = Program(0, seed, attempt + 1, (consumer, producer), write(draft), sampler.relations.ops)
                 break

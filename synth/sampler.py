@@ -137,7 +137,6 @@ class Sampler:
     ) -> None:  # fmt: skip
         ops = builtin_ops() if ops is None else ops
         self.spec = spec
-        self.judge = judge
         self.ops = select(ops, spec)
         check(spec)
         if relations is None or relations.dtypes != spec.dtypes or relations.max_rank != spec.max_rank:

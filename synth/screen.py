@@ -7,7 +7,6 @@ looked up here, and wirings without them are drawn instead.
 
 from __future__ import annotations
 
-import hashlib
 import random
 import sqlite3
 import sys
@@ -20,12 +19,12 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import attrs
 
-from .cache import closure_digest
+from .cache import closure_digest, digest
 from .calls import Signature, Type
 from .degenerate import Refusal
 from .emit import write
 from .profiles import PROFILES
-from .skeleton import Choice, Wired
+from .skeleton import Choice, Wired, wired_pair
 from .spec import Program
 
 if TYPE_CHECKING:
@@ -61,8 +60,9 @@ class Screen:
         weakref.finalize(self, self._kept.save)
         # Nothing else speaks of two operators alone.
         spec = attrs.evolve(self._sampler.spec, level=1)
-        self._digest = _hash(str(spec), folder.name, code or "")
-        self._signatures, self._definition = cache(self._find_signatures), cache(self._hash_definition)
+        self._digest = digest(str(spec), folder.name, code or "")
+        self._signatures, self._makes = cache(self._find_signatures), cache(self._find_makes)
+        self._definition = cache(self._hash_definition)
 
     def faults(self, nodes: Sequence[Wired], blame: Mapping[Edge, int], most: int) -> int:
         """Return how much speaks against a wiring: edges that mostly compute nothing, and how often each was to blame.
@@ -109,24 +109,21 @@ class Screen:
     def _program(self, edge: Edge, rng: random.Random) -> Program | None:
         name, used, dtypes, fed = edge
         takes = self._signatures(name, used, dtypes)
-        sequence: tuple[str, ...] = (name,)
-        nodes: list[Wired] = []
         if fed is None:
             second = rng.choice(takes)
+            sequence: tuple[str, ...] = (name,)
+            nodes = [Wired(Choice(0, second, used, second.types, (), second.results[used]))]
         else:
             slot, source, result = fed
-            kinds = sorted({s.types[slot] for s in takes} & self._makes(source, result).keys())
+            makes = self._makes(source, result)
+            kinds = sorted({s.types[slot] for s in takes} & makes.keys())
             if not kinds:
                 return None
             kind = rng.choice(kinds)
-            first = rng.choice(self._makes(source, result)[kind])
+            first = rng.choice(makes[kind])
             second = rng.choice([s for s in takes if s.types[slot] == kind])
             sequence = (name, source)
-            nodes.append(Wired(Choice(0, first, result, first.types, (), kind)))
-        choice = Choice(1, second, used, second.types, (), second.results[used])
-        nodes.append(Wired(choice))
-        if fed is not None:
-            nodes[1].operands[fed[0]] = (0, fed[2])
+            nodes = wired_pair(first, result, second, slot, used)
         draft, _ = self._sampler.sized(nodes, [(len(nodes) - 1, used)], rng)
         if draft is None:
             return None
@@ -139,7 +136,7 @@ class Screen:
             if len(s.results) > used and tuple([t[0] for t in s.types]) == dtypes
         ]
 
-    def _makes(self, name: str, result: int) -> dict[Type, list[Signature]]:
+    def _find_makes(self, name: str, result: int) -> dict[Type, list[Signature]]:
         found: dict[Type, list[Signature]] = {}
         for s in self._sampler.signatures[name]:
             if len(s.results) > result:
@@ -152,7 +149,7 @@ class Screen:
 
     def _key(self, edge: Edge) -> tuple[str, str]:
         names = (edge[0],) if edge[3] is None else (edge[0], edge[3][1])
-        return _hash(self._digest, *map(self._definition, names)), repr(edge)
+        return digest(self._digest, *map(self._definition, names)), repr(edge)
 
 
 class _Kept:
@@ -209,11 +206,7 @@ def _code_of(judge: Any) -> str | None:
     if getattr(module, getattr(judge, "__qualname__", ""), None) is not judge or not getattr(module, "__file__", None):
         return None
     assert module is not None and module.__file__ is not None
-    return _hash(*(p.read_text() for p in sorted(Path(module.__file__).parent.glob("*.py"))))
-
-
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+    return digest(*(p.read_text() for p in sorted(Path(module.__file__).parent.glob("*.py"))))
 
 
 __all__ = ["Edge", "Screen", "edges_of_call"]

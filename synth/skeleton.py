@@ -419,6 +419,16 @@ class Wired:
         self.extra: list[int] = []
 
 
+def wired_pair(first: Signature, result: int, second: Signature, slot: int, used: int = 0) -> list[Wired]:
+    """Return two operators: ``result`` of the first fills ``slot`` of the second, of which result ``used`` is used."""
+    nodes = [
+        Wired(Choice(0, first, result, first.types, (), first.results[result])),
+        Wired(Choice(1, second, used, second.types, (slot,), second.results[used])),
+    ]
+    nodes[1].operands[slot] = (0, result)
+    return nodes
+
+
 def wire(
     start: tuple[int, ...], steps: Sequence[Step], types: Sequence[Type], rng: random.Random
 ) -> tuple[list[Wired], list[tuple[int, int]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from unittest import mock
 
 from drt.backend import fork_server, jail
 from drt.backend.sandbox import Frame
@@ -22,5 +23,5 @@ def _none(self: jail.Namespaces) -> None:
 def main() -> None:
     """The server's program."""
     if os.environ.get("SLEEPING_ALONE"):
-        jail.Namespaces.__init__ = _none  # type: ignore[method-assign]
+        mock.patch.object(jail.Namespaces, "__init__", _none).start()
     fork_server.serve(handle)
